@@ -1,0 +1,27 @@
+"""Errors that a user can mend.
+
+Every message is one sentence or two: what is wrong, where (file, line, key), what to do. The command line prints
+it without a traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+
+class CDSRError(Exception):
+    """A mistake the user can mend; the base of all errors this package raises on purpose."""
+
+
+class ConfigError(CDSRError):
+    """A configuration key, value or combination that cannot be honoured."""
+
+
+class DataError(CDSRError):
+    """A data file that is missing, broken or inconsistent."""
+
+
+class FeatureError(CDSRError):
+    """LLM features that are stale, mismatched or not finite."""
+
+
+class CheckpointError(CDSRError):
+    """A checkpoint that cannot be read, or belongs to another run."""
