@@ -1,0 +1,1 @@
+"""Converters from published raw files to RecBole's atomic files, one module per source."""

@@ -1,0 +1,270 @@
+"""Writing and reading RecBole's atomic files so that text survives both ways.
+
+A cell is quoted as CSV does (tab delimiter, quotes doubled), and only where it must be: plain `pandas.read_csv` as
+RecBole calls it and `read_item_text` then see the same strings. Everything is written beside its place and moved
+there when complete.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recbole_cdsr.errors import CDSRError, ConfigError, DataError
+
+FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
+DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
+DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# RecBole reads with Python's csv module, which refuses longer cells.
+LONGEST_CELL = 131_072
+# Up to here every integer is a float64 of its own.
+_EXACT_INTEGERS = 2.0**53
+
+
+def check_domain_name(name: str, where: str = "--domains", error: type[CDSRError] = ConfigError) -> str:
+    """Return `name` if it can name a domain (`[a-z0-9_-]+`, so that it can stand in a metric's name).
+
+    Parameters
+    ----------
+    name : str
+        The candidate.
+    where : str
+        The option or file it comes from, named in the error.
+    error : type[CDSRError]
+        `ConfigError` for an option, `DataError` for a file.
+    """
+    if not isinstance(name, str) or not DOMAIN_NAME.fullmatch(name):
+        raise error(
+            f"{where}: {name!r} cannot name a domain; use lower-case letters, digits, '_' and '-' (e.g. 'book')."
+        )
+    return name
+
+
+def check_dataset_name(name: str, where: str = "--name") -> str:
+    """Return `name` if it can name a dataset, that is a folder and the files in it; else `ConfigError`."""
+    if not isinstance(name, str) or not DATASET_NAME.fullmatch(name):
+        raise ConfigError(
+            f"{where}: {name!r} cannot name a dataset; use letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit."
+        )
+    return name
+
+
+def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> None:
+    """Write one atomic file: a `name:type` header, tab-separated rows, UTF-8, `\\n`.
+
+    Parameters
+    ----------
+    path : Path
+        The file; written as `<path>.part`, then moved into place.
+    frame : pd.DataFrame
+        Rows in the order to write.
+    types : Mapping[str, str]
+        RecBole's type of each column to write, in column order. `token` cells must not be empty; a missing
+        `token_seq`, `float_seq` (strings, already joined) or `float` cell is written empty. A whole-numbered
+        float is written as an integer, any other with the fewest digits that read back the same.
+
+    Raises
+    ------
+    DataError
+        For a cell that no reader could give back (empty token, infinite float, NUL, lone surrogate, too long) or
+        a file that cannot be written.
+    """
+    for name, kind in types.items():
+        if kind not in FIELD_TYPES:
+            raise ValueError(
+                f"column {name!r} has unknown type {kind!r}; RecBole knows {', '.join(FIELD_TYPES)}"
+            )
+        if not re.fullmatch(r"[^\s:\"]+", name):
+            raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
+    columns = [_float_cells(path, frame[name]) if kind == "float" else _text_cells(path, frame[name], kind)
+               for name, kind in types.items()]  # fmt: skip
+    rows = columns[0].str.cat(columns[1:], sep="\t") if len(columns) > 1 else columns[0]
+    header = "\t".join(f"{name}:{kind}" for name, kind in types.items())
+    try:
+        content = ("\n".join([header, *rows]) + "\n").encode("utf-8")
+    except UnicodeEncodeError as error:
+        bad = error.object[max(0, error.start - 20) : error.end + 20]
+        raise DataError(
+            f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write."
+        ) from error
+    part = path.with_name(path.name + ".part")
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _float_cells(path: Path, column: pd.Series) -> pd.Series:
+    values = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)  # [N]
+    if np.isinf(values).any():
+        row = int(np.flatnonzero(np.isinf(values))[0])
+        raise DataError(f"{path}: {column.name} of row {row + 1} is infinite; give a number or leave it out.")
+    if (
+        isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu"
+    ):  # beyond 2**53 the detour over float64 would lose digits
+        return pd.Series(column.to_numpy().astype(str), dtype=object)
+    whole = (np.abs(values) < _EXACT_INTEGERS) & (np.floor(values) == values)  # [N]; NaN is not whole
+    cells = np.where(whole, np.where(whole, values, 0.0).astype(np.int64).astype(str), values.astype(str))
+    return pd.Series(np.where(np.isnan(values), "", cells), dtype=object)
+
+
+def _text_cells(path: Path, column: pd.Series, kind: str) -> pd.Series:
+    missing = column.isna()
+    text = column.astype(object).where(~missing, "").astype(str).astype(object).reset_index(drop=True)
+    if kind == "token" and (empty := text == "").any():
+        row = int(np.flatnonzero(empty.to_numpy())[0])
+        raise DataError(f"{path}: {column.name} of row {row + 1} is empty; every row needs one.")
+    if (nul := text.str.contains("\0", regex=False)).any():
+        row = int(np.flatnonzero(nul.to_numpy())[0])
+        raise DataError(
+            f"{path}: {column.name} of row {row + 1} holds a NUL character, which no reader gives back."
+        )
+    if (long := text.str.len() > LONGEST_CELL).any():
+        row = int(np.flatnonzero(long.to_numpy())[0])
+        raise DataError(
+            f"{path}: {column.name} of row {row + 1} is longer than {LONGEST_CELL:,} characters, "
+            "more than RecBole's reader takes; shorten it."
+        )
+    quoted = text.str.contains('["\t\n\r]', regex=True).to_numpy(dtype=bool)  # [N]
+    text[quoted] = '"' + text[quoted].str.replace('"', '""', regex=False) + '"'
+    return text
+
+
+def read_header(path: Path) -> dict[str, str]:
+    """Return `{column: type}` of an atomic file, in column order; `DataError` if it has no such header."""
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            line = stream.readline().rstrip("\r\n")
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
+    columns = dict(cell.rpartition(":")[::2] for cell in line.split("\t"))
+    if not all(name and kind in FIELD_TYPES for name, kind in columns.items()):
+        raise DataError(
+            f"{path}, line 1: expected tab-separated `name:type` with a type of {', '.join(FIELD_TYPES)}, "
+            f"found {line[:80]!r}."
+        )
+    return columns
+
+
+def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read `<name>.item` as text, exactly as written (RecBole's own columns split text at spaces).
+
+    Parameters
+    ----------
+    dataset_dir : Path
+        The dataset's folder.
+    name : str
+        The dataset's name.
+    columns : Sequence[str], optional
+        Columns wanted besides `item_id` and `domain`; default all.
+
+    Returns
+    -------
+    pd.DataFrame
+        One row per item in file order; columns without their type, every cell a `str`, "" where missing.
+
+    Raises
+    ------
+    DataError
+        For a file that is missing, broken or names an item twice, or a column it does not have.
+    """
+    path = Path(dataset_dir) / f"{name}.item"
+    types = read_header(path)
+    if "item_id" not in types:
+        raise DataError(f"{path}, line 1: there is no column `item_id:token`.")
+    unknown = [column for column in columns or () if column not in types]
+    if unknown:
+        raise DataError(f"{path}: there is no column {unknown[0]!r}; it has {', '.join(types)}.")
+    try:
+        frame = pd.read_csv(path, sep="\t", dtype=str, na_filter=False, encoding="utf-8", index_col=False)
+    except (ValueError, OSError) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
+        raise DataError(
+            f"{path}: cannot be read as tab-separated text ({str(error).strip()}); cells that hold tabs, quotes or "
+            "newlines must be quoted as in CSV, with quotes doubled."
+        ) from error
+    frame.columns = list(types)
+    frame = frame.fillna("").astype(object)  # a row cut short leaves NaN even without the NA filter
+    if (twice := frame["item_id"].duplicated()).any():
+        raise DataError(
+            f"{path}: item {frame.loc[twice, 'item_id'].iloc[0]!r} stands there twice; keep one row."
+        )
+    if columns is None:
+        return frame
+    return frame[list(dict.fromkeys([key for key in ("item_id", "domain") if key in types] + list(columns)))]
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """Build a whole dataset folder beside its place; it appears there complete, or not at all.
+
+    Yields the empty folder `<target>.part-<pid>` to write into. On success it takes the place of `target`, and the
+    `features/` of a dataset it replaces move over (the feature store judges whether they are stale). On any
+    exception, an interrupt included, it is removed and an existing `target` is left as it was.
+
+    Raises
+    ------
+    DataError
+        When the folder cannot be written, or when `target` exists and holds anything but a dataset of that name:
+        replacing it would delete somebody's files.
+    """
+    target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
+    _refuse_foreign(target)
+    part = target.with_name(f"{target.name}.part-{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); choose another --out.") from error
+    try:
+        yield part
+        _move_into_place(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file; choose another --name or --out.")
+    foreign = sorted(
+        entry.name
+        for entry in target.iterdir()
+        if entry.name != "features" and not entry.name.startswith(target.name + ".")
+    )
+    if foreign:
+        raise DataError(
+            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder is not "
+            "replaced; move it away or choose another --name or --out."
+        )
+
+
+def _move_into_place(part: Path, target: Path) -> None:
+    replaced = target.with_name(f"{target.name}.replaced-{os.getpid()}")
+    try:
+        try:
+            if target.exists():
+                os.rename(target, replaced)
+            os.rename(part, target)
+        except BaseException:
+            if replaced.exists() and not target.exists():
+                os.rename(replaced, target)
+            raise
+        # Features leave the old folder before it is deleted: should this be cut short, they still lie there.
+        if (replaced / "features").is_dir() and not (target / "features").exists():
+            os.rename(replaced / "features", target / "features")
+    except OSError as error:
+        raise DataError(f"{target}: cannot be put in place ({error.strerror}).") from error
+    shutil.rmtree(replaced, ignore_errors=True)
