@@ -16,8 +16,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     llmcdsr = sources.add_parser(
         "llmcdsr",
         help="a release of LLMCDSR",
-        description="Convert a release of LLMCDSR (num.txt, train_*.txt, valid.txt, test.txt, item_set_*.pkl, "
-        "text_*.pkl) to a dataset of atomic files.",
+        description="Convert a release of LLMCDSR (num.txt, train_*.txt, valid.txt, test.txt, item_set_*.pkl "
+        "and text_*.pkl) to a dataset of atomic files.",
     )
     llmcdsr.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder of the release")
     llmcdsr.add_argument("--name", required=True, help="name of the dataset to write")

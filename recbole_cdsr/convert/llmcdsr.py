@@ -3,8 +3,8 @@
 Files of the release, read by name:
 
 - `num.txt`: the number of items of A and of B;
-- `train_A.txt`, `train_B.txt`, `train_overlap.txt`, `valid.txt`, `test.txt`: `user<TAB>i1,i2,...`, oldest first,
-  0-based items, those of B offset by the size of A. Users are numbered anew in each file;
+- `train_A.txt`, `train_B.txt`, `train_overlap.txt`, `valid.txt`, `test.txt`: `user<TAB>i1,i2,...`, oldest
+  first, 0-based items, those of B offset by the size of A. Users are numbered anew in each file;
 - `item_set_X.pkl` {asin: 0-based index in X} and `text_X.pkl` {asin: title}.
 
 The last item of a row of `valid.txt` and `test.txt` is the target.
@@ -30,12 +30,16 @@ SPLITS = ("official", "loo")
 SIDES = ("A", "B")
 # User tokens are `<file>:<user>`: the same number in two files is not the same user.
 SEQUENCE_FILES = {
-    "A": "train_A.txt", "B": "train_B.txt", "AB": "train_overlap.txt", "valid": "valid.txt", "test": "test.txt",
-}  # fmt: skip
+    "A": "train_A.txt",
+    "B": "train_B.txt",
+    "AB": "train_overlap.txt",
+    "valid": "valid.txt",
+    "test": "test.txt",
+}
 TRAINING = ("A", "B", "AB")
 INTER_TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 ITEM_TYPES = {"item_id": "token", "domain": "token", "title": "token_seq"}
-_ROW = re.compile(r"([^\t]+)\t([0-9]+(?: *, *[0-9]+)*) *")
+_ROW = re.compile(r" *([^\s][^\t]*)\t *([0-9]{1,18}(?: *, *[0-9]{1,18})*) *")
 
 
 @dataclass(frozen=True)
@@ -103,11 +107,11 @@ def convert_llmcdsr(
     out_dir : Path
         The folder of all datasets; an earlier dataset of that name is replaced, its `features/` stay.
     split : str
-        `official`: the release's own split, as `<name>.{train,valid,test}.inter`. `loo`: every user of every file
-        with the full sequence in one `<name>.inter`, to be split by leave-one-out.
+        `official`: the release's own split, as `<name>.{train,valid,test}.inter`. `loo`: every user of every
+        file with the full sequence in one `<name>.inter`, to be split by leave-one-out.
     max_users : int, optional
-        Keep only that many users, drawn with `seed`: training users for `official` (all evaluation users stay),
-        users of all files for `loo`. All items stay.
+        Keep only that many users, drawn with `seed`: training users for `official` (all evaluation users
+        stay), users of all files for `loo`. All items stay.
     seed : int
         Seed of that draw.
 
@@ -121,7 +125,8 @@ def convert_llmcdsr(
     ConfigError
         For options that cannot be honoured.
     DataError
-        For a release that is incomplete or inconsistent (naming file and line), or a folder that cannot be written.
+        For a release that is incomplete or inconsistent (naming file and line), or a folder that cannot be
+        written.
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     check_dataset_name(name)
@@ -133,6 +138,7 @@ def convert_llmcdsr(
     if seed < 0:
         raise ConfigError(f"--seed: {seed} is negative; give 0 or more.")
 
+    # Read and check everything first, write afterwards.
     paths = _release_files(raw_dir)
     counts = _read_counts(paths["num.txt"])
     items = pd.concat(
@@ -142,9 +148,9 @@ def convert_llmcdsr(
         ],
         ignore_index=True,
     )
-    shortest = {part: 3 if split == "loo" else 2 for part in SEQUENCE_FILES}
+    shortest = 3 if split == "loo" else 2
     parts = {
-        part: _read_sequences(paths[file], part, counts, domains, shortest[part])
+        part: _read_sequences(paths[file], part, counts, domains, shortest)
         for part, file in SEQUENCE_FILES.items()
     }
     _warn_shared_users(parts)
@@ -153,21 +159,17 @@ def convert_llmcdsr(
     training = Sequences.joined([parts[part] for part in TRAINING])
     if not len(training.users):
         raise DataError(f"{raw_dir}: train_A.txt, train_B.txt and train_overlap.txt are all empty.")
-    filters: list[str] = []
     if split == "loo":
         everyone = Sequences.joined([training, parts["valid"], parts["test"]])
-        kept = {"": _draw(everyone, max_users, seed, "users", filters)}
+        kept, filters = _draw(everyone, max_users, seed, "users")
+        files = {"": kept}
     else:
         for part in ("valid", "test"):
             if not len(parts[part].users):
-                raise DataError(
-                    f"{paths[SEQUENCE_FILES[part]]}: has no rows; convert with --split loo instead."
-                )
-        kept = {"train": _draw(training, max_users, seed, "training users", filters)}
-        if filters:
-            filters[-1] += "; all evaluation users kept"
-        kept.update(valid=parts["valid"], test=parts["test"])
-    frames = {part: rows.interactions(items["item_id"].to_numpy()) for part, rows in kept.items()}
+                raise DataError(f"{paths[SEQUENCE_FILES[part]]}: has no rows; convert with --split loo.")
+        kept, filters = _draw(training, max_users, seed, "training users (all evaluation users stay)")
+        files = {"train": kept, "valid": parts["valid"], "test": parts["test"]}
+    frames = {part: rows.interactions(items["item_id"].to_numpy()) for part, rows in files.items()}
 
     options: dict[str, object] = {"domains": ",".join(domains), "split": split}
     if max_users is not None:
@@ -180,7 +182,7 @@ def convert_llmcdsr(
         converter={"name": "llmcdsr", "options": options},
         split=split,
         filters=filters,
-        rows={"read": read, "kept": sum(len(part.users) for part in kept.values()), "malformed": 0},
+        rows={"read": read, "kept": sum(len(part.users) for part in files.values()), "malformed": 0},
         **describe_interactions(frames[""] if split == "loo" else frames, items),
     )
     with staged_directory(out_dir / name) as folder:
@@ -209,8 +211,7 @@ def _release_files(raw_dir: Path) -> dict[str, Path]:
     paths = {file: raw_dir / file for file in ["num.txt", *SEQUENCE_FILES.values(), *tables]}
     if missing := [file for file, path in paths.items() if not path.is_file()]:
         raise DataError(
-            f"{raw_dir}: {', '.join(missing)} missing, which belong{'s' * (len(missing) == 1)} to every LLMCDSR "
-            "release; unpack it completely."
+            f"{raw_dir}: {', '.join(missing)} missing, which every LLMCDSR release has; unpack it completely."
         )
     return paths
 
@@ -276,8 +277,8 @@ def _read_sequences(
         row = int(np.flatnonzero(short)[0])
         purpose = "history and target" if shortest == 2 else "training, validation and test"
         raise DataError(
-            f"{path}, line {lines[row]}: user {users[row]!r} has {lengths[row]} item(s), but {purpose} need at "
-            f"least {shortest}; remove the line."
+            f"{path}, line {lines[row]}: user {users[row]!r} has {lengths[row]} item(s), but {purpose} need "
+            f"at least {shortest}; remove the line."
         )
     # The single-domain files hold items of their own domain only: anything else means A and B were confused.
     low, high = {"A": (0, counts[0]), "B": (counts[0], sum(counts))}.get(part, (0, sum(counts)))
@@ -286,8 +287,8 @@ def _read_sequences(
         line = lines[int(np.searchsorted(np.cumsum(lengths), position, side="right"))]
         whose = f" of {domains[SIDES.index(part)]}" if part in SIDES else ""
         raise DataError(
-            f"{path}, line {line}: item {items[position]} is out of range, the items{whose} are {low} to {high - 1} "
-            "by num.txt."
+            f"{path}, line {line}: item {items[position]} is out of range: by num.txt the items{whose} are "
+            f"{low} to {high - 1}."
         )
     if (twice := pd.Series(users, dtype=object).duplicated()).any():
         row = int(np.flatnonzero(twice.to_numpy())[0])
@@ -315,17 +316,17 @@ def _warn_shared_users(parts: dict[str, Sequences]) -> None:
     shared = raw[raw.duplicated() & ~raw.str.fullmatch("[0-9]+").to_numpy(dtype=bool)].nunique()
     if shared:
         logging.getLogger().warning(
-            "%d named users stand in several files of the release; they are taken for different users, as the "
-            "release numbers users per file.",
+            "%d named users stand in several files of the release; they are taken for different users, as "
+            "the release numbers users per file.",
             shared,
         )
 
 
-def _draw(sequences: Sequences, max_users: int | None, seed: int, whom: str, filters: list[str]) -> Sequences:
+def _draw(sequences: Sequences, max_users: int | None, seed: int, whom: str) -> tuple[Sequences, list[str]]:
+    """Return the users kept and what the card says of it."""
     total = len(sequences.users)
     if max_users is None or max_users >= total:
-        return sequences
+        return sequences, []
     rows = np.zeros(total, dtype=bool)
     rows[np.random.default_rng(seed).choice(total, size=max_users, replace=False)] = True
-    filters.append(f"{max_users:,} of {total:,} {whom} drawn at random with seed {seed}")
-    return sequences.take(rows)
+    return sequences.take(rows), [f"{max_users:,} of {total:,} {whom} drawn at random with seed {seed}"]

@@ -1,7 +1,7 @@
 """Reading the dictionaries of strangers' pickles without running anything they hold.
 
-A pickle is a program: its `GLOBAL` and `REDUCE` opcodes may name and call any function. The releases we convert
-hold nothing but dictionaries of strings and integers, which need neither, so every global is refused.
+A pickle is a program: its `GLOBAL` and `REDUCE` opcodes may name and call any function. The releases we
+convert hold nothing but dictionaries of strings and integers, which need neither, so every global is refused.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Value = TypeVar("Value", str, int)
 
 
 class PlainUnpickler(pickle.Unpickler):
-    """An unpickler for plain containers, strings and numbers; whatever asks for a class or a function is refused.
+    """An unpickler for plain containers, strings and numbers; any class or function is refused.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def load_plain_dict(path: Path, value_type: type[Value]) -> dict[str, Value]:
     # MemoryError for a forged length, ...): all of it means the same to the user.
     except Exception as error:
         raise DataError(
-            f"{path}: not a readable pickle ({type(error).__name__}: {error}); copy it from the release again."
+            f"{path}: not a readable pickle ({type(error).__name__}: {error}); copy it anew from the release."
         ) from error
     if type(content) is not dict:
         raise DataError(f"{path}: holds a {type(content).__name__}, expected a dictionary.")
@@ -83,6 +83,6 @@ def load_plain_dict(path: Path, value_type: type[Value]) -> dict[str, Value]:
     if not set(map(type, content.values())) <= {value_type}:
         key, odd = next((key, value) for key, value in content.items() if type(value) is not value_type)
         raise DataError(
-            f"{path}: the value of {key!r} is a {type(odd).__name__}, expected {value_type.__name__} everywhere."
+            f"{path}: the value of {key!r} is a {type(odd).__name__}, expected {value_type.__name__}."
         )
     return content

@@ -1,8 +1,8 @@
 """Writing and reading RecBole's atomic files so that text survives both ways.
 
-A cell is quoted as CSV does (tab delimiter, quotes doubled), and only where it must be: plain `pandas.read_csv` as
-RecBole calls it and `read_item_text` then see the same strings. Everything is written beside its place and moved
-there when complete.
+A cell is quoted as CSV does (tab delimiter, quotes doubled), and only where it must be: plain
+`pandas.read_csv` as RecBole calls it and `read_item_text` then see the same strings. Everything is written
+beside its place and moved there when complete.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,7 @@ def check_domain_name(name: str, where: str = "--domains", error: type[CDSRError
         `ConfigError` for an option, `DataError` for a file.
     """
     if not isinstance(name, str) or not DOMAIN_NAME.fullmatch(name):
-        raise error(
-            f"{where}: {name!r} cannot name a domain; use lower-case letters, digits, '_' and '-' (e.g. 'book')."
-        )
+        raise error(f"{where}: {name!r} cannot name a domain; use lower-case letters, digits, '_' and '-'.")
     return name
 
 
@@ -74,8 +72,8 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
     Raises
     ------
     DataError
-        For a cell that no reader could give back (empty token, infinite float, NUL, lone surrogate, too long) or
-        a file that cannot be written.
+        For a cell that no reader could give back (empty token, infinite float, NUL, lone surrogate, too long)
+        or a file that cannot be written.
     """
     for name, kind in types.items():
         if kind not in FIELD_TYPES:
@@ -84,8 +82,10 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
             )
         if not re.fullmatch(r"[^\s:\"]+", name):
             raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
-    columns = [_float_cells(path, frame[name]) if kind == "float" else _text_cells(path, frame[name], kind)
-               for name, kind in types.items()]  # fmt: skip
+    columns = [
+        _float_cells(path, frame[name]) if kind == "float" else _text_cells(path, frame[name], kind)
+        for name, kind in types.items()
+    ]
     rows = columns[0].str.cat(columns[1:], sep="\t") if len(columns) > 1 else columns[0]
     header = "\t".join(f"{name}:{kind}" for name, kind in types.items())
     try:
@@ -102,7 +102,8 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
 
 
 def _float_cells(path: Path, column: pd.Series) -> pd.Series:
@@ -110,9 +111,8 @@ def _float_cells(path: Path, column: pd.Series) -> pd.Series:
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
         raise DataError(f"{path}: {column.name} of row {row + 1} is infinite; give a number or leave it out.")
-    if (
-        isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu"
-    ):  # beyond 2**53 the detour over float64 would lose digits
+    # Integers beyond 2**53 would lose digits on the detour over float64.
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
         return pd.Series(column.to_numpy().astype(str), dtype=object)
     whole = (np.abs(values) < _EXACT_INTEGERS) & (np.floor(values) == values)  # [N]; NaN is not whole
     cells = np.where(whole, np.where(whole, values, 0.0).astype(np.int64).astype(str), values.astype(str))
@@ -192,8 +192,8 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
         frame = pd.read_csv(path, sep="\t", dtype=str, na_filter=False, encoding="utf-8", index_col=False)
     except (ValueError, OSError) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
         raise DataError(
-            f"{path}: cannot be read as tab-separated text ({str(error).strip()}); cells that hold tabs, quotes or "
-            "newlines must be quoted as in CSV, with quotes doubled."
+            f"{path}: cannot be read as tab-separated text ({str(error).strip()}); cells that hold tabs, "
+            "quotes or newlines must be quoted as in CSV, with quotes doubled."
         ) from error
     frame.columns = list(types)
     frame = frame.fillna("").astype(object)  # a row cut short leaves NaN even without the NA filter
@@ -210,15 +210,15 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
 def staged_directory(target: Path) -> Iterator[Path]:
     """Build a whole dataset folder beside its place; it appears there complete, or not at all.
 
-    Yields the empty folder `<target>.part-<pid>` to write into. On success it takes the place of `target`, and the
-    `features/` of a dataset it replaces move over (the feature store judges whether they are stale). On any
-    exception, an interrupt included, it is removed and an existing `target` is left as it was.
+    Yields the empty folder `<target>.part-<pid>` to write into. On success it takes the place of `target`,
+    and the `features/` of a dataset it replaces move over (the feature store judges whether they are stale).
+    On any exception, an interrupt included, it is removed and an existing `target` is left as it was.
 
     Raises
     ------
     DataError
-        When the folder cannot be written, or when `target` exists and holds anything but a dataset of that name:
-        replacing it would delete somebody's files.
+        When the folder cannot be written, or when `target` exists and holds anything but a dataset of that
+        name: replacing it would delete somebody's files.
     """
     target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
     _refuse_foreign(target)
@@ -246,8 +246,8 @@ def _refuse_foreign(target: Path) -> None:
     )
     if foreign:
         raise DataError(
-            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder is not "
-            "replaced; move it away or choose another --name or --out."
+            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder "
+            "is not replaced; move it away or choose another --name or --out."
         )
 
 

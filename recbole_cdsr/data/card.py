@@ -1,7 +1,7 @@
 """The dataset card: what a dataset is, where it comes from and how large it is, as YAML beside its files.
 
-Cards are printed when a dataset is loaded and copied into every result, so that no figure travels without the word
-`synthetic` or the filters that shaped it.
+Cards are printed when a dataset is loaded and copied into every result, so that no figure travels without the
+word `synthetic` or the filters that shaped it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,8 @@ class DatasetCard:
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
         finally:
-            part.unlink(missing_ok=True)
+            with suppress(OSError):
+                part.unlink()
         return path
 
     def describe(self) -> str:
