@@ -1,0 +1,220 @@
+"""Official checkpoints in: parameters of a paper's own code onto our models.
+
+The official code numbers items and users in another way (local tables per domain with ids from 1, users from 0) and
+builds linear layers from convolutions of width 1; everything else is a matter of names. Nothing is written before
+the whole state has been checked.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from recbole_cdsr.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an official tensor belongs.
+
+    Attributes
+    ----------
+    name : str
+        Our parameter or buffer.
+    start : int
+        Its first row that the official tensor fills.
+    stop : int | None
+        The row after the last one; None for all that follow.
+    n_padding_rows : int
+        Leading rows of the official tensor that are padding and have no place.
+    """
+
+    name: str
+    start: int = 0
+    stop: int | None = None
+    n_padding_rows: int = 0
+
+    @property
+    def rows(self) -> slice:
+        """Rows of our tensor."""
+        return slice(self.start, self.stop)
+
+    @property
+    def official_rows(self) -> slice:
+        """Rows of the official tensor that fill them."""
+        return slice(self.n_padding_rows, None)
+
+
+def official_places(model: nn.Module, model_name: str = "LLM4CDSR") -> dict[str, Place]:
+    """Place in ``model`` of every official tensor, by official name.
+
+    Parameters
+    ----------
+    model : nn.Module
+        One of this package's models.
+    model_name : str
+        Whose official code the names come from.
+
+    Raises
+    ------
+    CheckpointError
+        When no mapping is known for ``model_name``, or the model's number of domains is not the official one.
+    """
+    if model_name not in _MAPPINGS:
+        raise CheckpointError(
+            f"Official checkpoints of {model_name} are not known; there are mappings for {', '.join(_MAPPINGS)}."
+        )
+    return _MAPPINGS[model_name](model)
+
+
+def load_official(
+    model: nn.Module, state: Mapping[str, Tensor | np.ndarray], model_name: str = "LLM4CDSR"
+) -> None:
+    """Copy an official state dict into a model; text tables it brings stay in the model's own checkpoints.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model of the same sizes, on a dataset whose domains and items stand in the official order.
+    state : Mapping[str, Tensor | np.ndarray]
+        Official tensors by official name.
+    model_name : str
+        Whose official code the state comes from.
+
+    Raises
+    ------
+    CheckpointError
+        Names that are missing, extra or of another shape, all at once; the model is then unchanged.
+    """
+    places = official_places(model, model_name)
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    problems = []
+    if missing := sorted(places.keys() - state.keys()):
+        problems.append(f"missing: {', '.join(missing)}")
+    if extra := sorted(state.keys() - places.keys()):
+        problems.append(f"extra: {', '.join(extra)}")
+
+    copies: list[tuple[Tensor, Tensor]] = []
+    misshaped = []
+    for name in sorted(places.keys() & state.keys()):
+        place = places[name]
+        target = own[place.name][place.rows]
+        value = torch.as_tensor(state[name])
+        expected = (len(target) + place.n_padding_rows, *target.shape[1:])
+        found = tuple(value.shape)
+        if found != expected and found != (*expected, 1):  # a kernel-1 convolution carries a trailing 1
+            misshaped.append(f"{name} {list(found)} instead of {list(expected)}")
+            continue
+        copies.append((target, value.reshape(expected)[place.official_rows]))
+    if misshaped:
+        problems.append(f"of another shape: {'; '.join(misshaped)}")
+    if problems:
+        raise CheckpointError(
+            f"This official {model_name} state does not fit the model ({'. '.join(problems)}); set the sizes and "
+            "switches of the model to those it was trained with."
+        )
+    with torch.no_grad():
+        for target, value in copies:
+            target.copy_(value)
+    for place in places.values():
+        if place.name in dict(model.named_buffers()):
+            model.keep_in_checkpoints(place.name)
+
+
+def load_official_file(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Read an official checkpoint as tensors only; code in the file is not run.
+
+    Parameters
+    ----------
+    path : str | PathLike[str]
+        A file of ``torch.save``: a state dict, or a dictionary with one under ``state_dict`` or ``model``.
+
+    Returns
+    -------
+    dict[str, Tensor]
+        Tensors by official name, on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        When the file is not there, holds anything but tensors and plain data, or no state dict.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path}: there is no such file; give the path of an official checkpoint."
+        ) from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"{path}: this is no checkpoint of tensors and plain data (whole pickled models are refused, for "
+            "loading them would run their code); save the model's state_dict() instead."
+        ) from error
+    if isinstance(content, dict):
+        for key in ("state_dict", "model"):
+            if isinstance(content.get(key), dict):
+                content = content[key]
+    if (
+        not isinstance(content, dict)
+        or not content
+        or not all(isinstance(v, Tensor) for v in content.values())
+    ):
+        raise CheckpointError(f"{path}: there is no state dict in it; save the model's state_dict().")
+    return dict(content)
+
+
+def _llm4cdsr_places(model: nn.Module) -> dict[str, Place]:
+    if model.n_domains != 2:
+        raise CheckpointError(
+            f"Official LLM4CDSR states have two domains, this model has {model.n_domains}; choose a dataset of two."
+        )
+    places: dict[str, Place] = {}
+    if model.use_global:
+        places["item_emb_llm.weight"] = Place("text_table")
+        places.update(_two_layer_places("adapter", "adapter"))
+        places.update(_thread_places(model.mixed_thread, "", "mixed_thread"))
+    if model.use_local:
+        for domain, suffix in enumerate("AB"):
+            start, stop = (int(offset) for offset in model.domain_offsets[domain : domain + 2])
+            places[f"item_emb{suffix}.weight"] = Place(
+                "local_embedding.weight", start, stop, n_padding_rows=1
+            )
+            places.update(_thread_places(model.domain_threads[domain], suffix, f"domain_threads.{domain}"))
+    if model.guides:
+        places["user_emb_llm.weight"] = Place("profile_table", start=1)
+        places.update(_two_layer_places("user_adapter", "user_adapter"))
+    return places
+
+
+def _two_layer_places(official: str, ours: str) -> dict[str, Place]:
+    return {
+        f"{official}.{layer}.{kind}": Place(f"{ours}.{layer}.{kind}")
+        for layer in (0, 1)
+        for kind in ("weight", "bias")
+    }
+
+
+def _thread_places(thread: nn.Module, suffix: str, ours: str) -> dict[str, Place]:
+    backbone = f"backbone{suffix}"
+    places = {f"pos_emb{suffix}.weight": Place(f"{ours}.position_embedding.weight")}
+    for kind in ("weight", "bias"):
+        places[f"{backbone}.last_layernorm.{kind}"] = Place(f"{ours}.last_norm.{kind}")
+        for i in range(len(thread.blocks)):
+            block = f"{ours}.blocks.{i}"
+            places[f"{backbone}.attention_layernorms.{i}.{kind}"] = Place(f"{block}.attention_norm.{kind}")
+            places[f"{backbone}.attention_layers.{i}.in_proj_{kind}"] = Place(f"{block}.in_proj_{kind}")
+            places[f"{backbone}.attention_layers.{i}.out_proj.{kind}"] = Place(f"{block}.out_proj.{kind}")
+            places[f"{backbone}.forward_layernorms.{i}.{kind}"] = Place(f"{block}.feed_forward_norm.{kind}")
+            places[f"{backbone}.forward_layers.{i}.conv1.{kind}"] = Place(f"{block}.feed_forward_in.{kind}")
+            places[f"{backbone}.forward_layers.{i}.conv2.{kind}"] = Place(f"{block}.feed_forward_out.{kind}")
+    return places
+
+
+_MAPPINGS: dict[str, Callable[[nn.Module], dict[str, Place]]] = {"LLM4CDSR": _llm4cdsr_places}

@@ -1,0 +1,1 @@
+"""Recommenders of this package, on RecBole's `SequentialRecommender`."""

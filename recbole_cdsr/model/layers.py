@@ -1,0 +1,355 @@
+"""The SASRec thread, on real tokens only.
+
+Interaction windows are short on average and long at most (Food-Kitchen: mean 7.9, limit 200), so a dense
+``[B, n, d]`` batch is almost all padding. Here the real tokens of a batch lie flat in ``[T, d]``: projections,
+layer norms and feed-forward layers run on them, and attention runs on a few groups of rows of similar length.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+LAYER_NORM_EPS = 1e-8
+SHORTEST_BUCKET = 8
+# Upper bounds of the length buckets: 0 (rows without tokens), 8, 16, 32, … 2^20.
+_BUCKET_BOUNDS = [0] + [1 << e for e in range(SHORTEST_BUCKET.bit_length() - 1, 21)]
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Rows of similar length, which attend side by side in one dense ``[b, width]`` block.
+
+    Attributes
+    ----------
+    slots : slice
+        The bucket's part of the slot axis, ``b * width`` long.
+    n_rows : int
+        b, number of rows.
+    width : int
+        Number of slots of each row, at least the longest length in the bucket.
+    lengths : Tensor
+        int64 ``[b]``, number of real tokens of each row, all > 0.
+    """
+
+    slots: slice
+    n_rows: int
+    width: int
+    lengths: Tensor
+
+
+@dataclass(frozen=True)
+class PackedWindows:
+    """Where each real token of a batch of R windows lies; computed once per batch, shared by all layers.
+
+    Tokens are ordered by row, then by time. *Slots* are the places of the dense attention blocks; a slot beyond
+    the end of its row points at the row's last token, so that reading it is harmless (attention masks it).
+
+    Attributes
+    ----------
+    lengths : Tensor
+        int64 ``[R]``, tokens of each row; 0 is allowed.
+    pointers : Tensor
+        int64 ``[R + 1]``, row r owns tokens ``pointers[r] .. pointers[r + 1] - 1``.
+    rows : Tensor
+        int64 ``[T]``, row of each token.
+    columns : Tensor
+        int64 ``[T]``, place of each token in its row, from 0.
+    token_of_slot : Tensor
+        int64 ``[S]``.
+    slot_of_token : Tensor
+        int64 ``[T]``.
+    buckets : tuple[Bucket, ...]
+        Consecutive parts of the slot axis; empty rows are in none.
+    """
+
+    lengths: Tensor
+    pointers: Tensor
+    rows: Tensor
+    columns: Tensor
+    token_of_slot: Tensor
+    slot_of_token: Tensor
+    buckets: tuple[Bucket, ...]
+
+    @classmethod
+    def from_lengths(cls, lengths: Tensor) -> PackedWindows:
+        """Lay out windows of the given lengths.
+
+        Parameters
+        ----------
+        lengths : Tensor
+            int64 ``[R]``, each ≥ 0.
+        """
+        device = lengths.device
+        lengths = lengths.long()
+        pointers = F.pad(lengths.cumsum(0), (1, 0))  # [R + 1]
+        bounds = torch.tensor(_BUCKET_BOUNDS, device=device)
+        bucket_of_row = torch.bucketize(lengths, bounds)  # [R]
+        order = bucket_of_row.argsort(stable=True)  # [R]
+        sizes = (bucket_of_row[:, None] == torch.arange(len(bounds), device=device)).sum(0)  # [n_bounds]
+        longest = lengths.max() if lengths.numel() else lengths.new_zeros(())
+        # The only wait for the device: bucket sizes, the longest row and the number of tokens together.
+        *counts, longest_row, n_tokens = torch.cat([sizes, longest[None], pointers[-1:]]).tolist()
+
+        rows = torch.repeat_interleave(
+            torch.arange(len(lengths), device=device), lengths, output_size=n_tokens
+        )  # [T]
+        columns = torch.arange(n_tokens, device=device) - pointers[rows]  # [T]
+
+        buckets: list[Bucket] = []
+        n_placed, n_slots = counts[0], 0
+        for bound, n_rows in zip(_BUCKET_BOUNDS[1:], counts[1:], strict=True):
+            if n_rows == 0:
+                continue
+            width = min(bound, longest_row)
+            slots = slice(n_slots, n_slots + n_rows * width)
+            buckets.append(Bucket(slots, n_rows, width, lengths[order[n_placed : n_placed + n_rows]]))
+            n_placed, n_slots = n_placed + n_rows, slots.stop
+
+        filled = order[counts[0] :]  # rows with tokens, bucket by bucket
+        widths = bounds[bucket_of_row[filled]].clamp(max=longest_row)  # [R']
+        first_slot = torch.zeros_like(lengths)
+        first_slot[filled] = widths.cumsum(0) - widths  # [R]
+        row_of_slot = torch.repeat_interleave(filled, widths, output_size=n_slots)  # [S]
+        column_of_slot = torch.arange(n_slots, device=device) - first_slot[row_of_slot]  # [S]
+        token_of_slot = pointers[row_of_slot] + torch.minimum(column_of_slot, lengths[row_of_slot] - 1)
+        slot_of_token = first_slot[rows] + columns  # [T]
+        return cls(lengths, pointers, rows, columns, token_of_slot, slot_of_token, tuple(buckets))
+
+    @property
+    def n_tokens(self) -> int:
+        """T, the number of real tokens."""
+        return len(self.rows)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """Take the real entries of right-padded ``[R, L, ...]`` values: ``[T, ...]``."""
+        return padded[self.rows, self.columns]
+
+
+class AttentionMasks:
+    """What every layer of a thread must know about who may look at whom; built once per batch.
+
+    With ``mask_padding=False`` a row of length m carries P = window − m padding keys. The input is zero there, in
+    every layer, so all of them have the key and value bias as key and value and act as *one* key whose logit is
+    raised by log P. Padding stands left of the history (as in the papers' code), so causal attention sees it too.
+
+    Parameters
+    ----------
+    packed : PackedWindows
+        The batch.
+    causal : bool
+        A position sees itself and earlier ones only.
+    window : int | None
+        N, the padded length, when padding keys take part; None when they do not.
+    dtype : torch.dtype
+        floating type of the additive masks.
+    """
+
+    def __init__(self, packed: PackedWindows, causal: bool, window: int | None, dtype: torch.dtype) -> None:
+        self.packed = packed
+        self.with_padding_key = window is not None
+        self.is_causal = causal and window is None  # then the kernel's own causal mask is all that is needed
+        self.biases: list[Tensor | None] = []
+        self.padding_counts: list[Tensor] = []
+        for bucket in packed.buckets:
+            if self.is_causal:
+                # Real positions see earlier, hence real, positions only: no length mask is needed.
+                self.biases.append(None)
+                continue
+            columns = torch.arange(bucket.width, device=packed.lengths.device)
+            hidden = columns[None, None, :] >= bucket.lengths[:, None, None]  # [b, 1, w]
+            if causal:
+                hidden = hidden | (columns[None, :, None] < columns[None, None, :])  # [b, w, w]
+            bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
+                hidden, -math.inf
+            )
+            if window is not None:
+                n_padding = (window - bucket.lengths).clamp(min=0).to(dtype)  # [b]
+                padding_bias = n_padding.log()[:, None, None].expand(-1, bias.shape[1], 1)
+                bias = torch.cat([bias, padding_bias], dim=2)  # [b, w | 1, w + 1]
+                self.padding_counts.append(n_padding)
+            self.biases.append(bias[:, None])  # [b, 1, w | 1, w (+ 1)]
+
+
+class SASRecBlock(nn.Module):
+    """One block: ``q = LN(x); x = q + MHA(q, x, x); y = LN(x); x = y + FFN(y)``.
+
+    Key and value are taken from the un-normalised x; FFN is Linear-Dropout-ReLU-Linear-Dropout of width d
+    (Kang and McAuley, "Self-Attentive Sequential Recommendation", ICDM 2018, in the papers' common variant).
+
+    Parameters
+    ----------
+    hidden_size : int
+        d, width of the states.
+    n_heads : int
+        Number of heads; divides d.
+    hidden_dropout_prob : float
+        Dropout in the feed-forward layer, in [0, 1).
+    attn_dropout_prob : float
+        Dropout on attention weights, in [0, 1).
+    """
+
+    def __init__(
+        self, hidden_size: int, n_heads: int, hidden_dropout_prob: float, attn_dropout_prob: float
+    ) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.attn_dropout_prob = attn_dropout_prob
+        self.attention_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
+        # One stacked q, k, v parameter, as nn.MultiheadAttention has it: Xavier's scale depends on that shape.
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * hidden_size))
+        self.out_proj = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
+        self.feed_forward_in = nn.Linear(hidden_size, hidden_size)
+        self.feed_forward_out = nn.Linear(hidden_size, hidden_size)
+        self.dropout = nn.Dropout(hidden_dropout_prob)
+        nn.init.xavier_normal_(self.in_proj_weight)
+
+    def forward(self, x: Tensor, masks: AttentionMasks) -> Tensor:
+        """``[T, d]`` to ``[T, d]``, tokens laid out as in ``masks.packed``."""
+        query = self.attention_norm(x)  # [T, d]
+        x = query + self.out_proj(self._attend(query, x, masks))
+        y = self.feed_forward_norm(x)
+        return y + self.dropout(self.feed_forward_out(F.relu(self.dropout(self.feed_forward_in(y)))))
+
+    def _attend(self, query: Tensor, x: Tensor, masks: AttentionMasks) -> Tensor:
+        d = x.shape[-1]
+        heads, packed = self.n_heads, masks.packed
+        q_weight, kv_weight = self.in_proj_weight.split([d, 2 * d])
+        q_bias, kv_bias = self.in_proj_bias.split([d, 2 * d])
+        projected = torch.cat([F.linear(query, q_weight, q_bias), F.linear(x, kv_weight, kv_bias)], dim=1)
+        projected = projected.index_select(0, packed.token_of_slot)  # [S, 3d]
+
+        attended = []
+        for index, bucket in enumerate(packed.buckets):
+            block = projected[bucket.slots].view(bucket.n_rows, bucket.width, 3, heads, d // heads)
+            q, k, v = block.permute(2, 0, 3, 1, 4)  # each [b, heads, w, d / heads]
+            n_padding = None
+            if masks.with_padding_key:
+                key, value = kv_bias.view(2, 1, heads, 1, d // heads).expand(-1, len(q), -1, -1, -1)
+                k, v = (
+                    torch.cat([k, key], dim=2),
+                    torch.cat([v, value], dim=2),
+                )  # [b, heads, w + 1, d / heads]
+                n_padding = masks.padding_counts[index]
+            out = self._attention(q, k, v, masks.biases[index], masks.is_causal, n_padding)
+            attended.append(out.transpose(1, 2).reshape(-1, d))  # [b * w, d]
+        if not attended:  # no row has a token
+            return query
+        return torch.cat(attended).index_select(0, packed.slot_of_token)  # [T, d]
+
+    def _attention(
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: bool, n_padding: Tensor | None
+    ) -> Tensor:
+        """Scaled dot-product attention with dropout on its weights: ``[b, heads, w, d / heads]``."""
+        p = self.attn_dropout_prob if self.training else 0.0
+        if n_padding is None or p == 0:
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, is_causal=is_causal)
+        # The last key stands for P padding keys of equal weight, each dropped on its own: the kept share of their
+        # joint weight is Binomial(P, 1 - p) / P, not all or nothing.
+        weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias).softmax(
+            dim=-1
+        )  # [b, h, w, w + 1]
+        count = n_padding[:, None, None, None].expand(-1, *weights.shape[1:3], 1).contiguous()
+        kept = torch.binomial(count, torch.full_like(count, 1 - p)) / (count.clamp(min=1) * (1 - p))
+        real, padding = weights[..., :-1], weights[..., -1:]
+        return torch.cat([F.dropout(real, p), padding * kept], dim=-1) @ v
+
+
+class SASRecThread(nn.Module):
+    """A SASRec backbone with its own position table: item vectors in, one state per token out.
+
+    Parameters
+    ----------
+    hidden_size : int
+        d, width of the states.
+    n_layers : int
+        Number of blocks.
+    n_heads : int
+        Attention heads.
+    window : int
+        N, the longest history.
+    hidden_dropout_prob : float
+        Dropout after the embedding and in the feed-forward layers.
+    attn_dropout_prob : float
+        Dropout on attention weights.
+    attention : str
+        ``causal`` or ``bidirectional``.
+    mask_padding : bool
+        False lets the padding keys of a left-padded window of length n take part.
+    positions : str
+        ``count`` numbers tokens 1, 2, … from the first real one (table of n + 1 rows, row 0 is
+        padding's); ``column`` takes the column 0 .. n − 1 of the left-padded window (table of n rows).
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        n_layers: int,
+        n_heads: int,
+        window: int,
+        hidden_dropout_prob: float,
+        attn_dropout_prob: float,
+        attention: Literal["causal", "bidirectional"] = "causal",
+        mask_padding: bool = True,
+        positions: Literal["count", "column"] = "count",
+    ) -> None:
+        super().__init__()
+        self.window = window
+        self.causal = attention == "causal"
+        self.mask_padding = mask_padding
+        self.count_positions = positions == "count"
+        self.position_embedding = nn.Embedding(window + self.count_positions, hidden_size)
+        self.dropout = nn.Dropout(hidden_dropout_prob)
+        self.blocks = nn.ModuleList(
+            SASRecBlock(hidden_size, n_heads, hidden_dropout_prob, attn_dropout_prob) for _ in range(n_layers)
+        )
+        self.last_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
+
+    def forward(self, packed: PackedWindows, item_vectors: Tensor) -> Tensor:
+        """Encode a batch.
+
+        Parameters
+        ----------
+        packed : PackedWindows
+            Layout of the tokens.
+        item_vectors : Tensor
+            float ``[T, d]``, already scaled by the square root of the table's width.
+
+        Returns
+        -------
+        Tensor
+            ``[T, d]``, states after the last layer norm.
+        """
+        if self.count_positions:
+            positions = packed.columns + 1  # [T]
+        else:
+            positions = packed.columns + (self.window - packed.lengths)[packed.rows]  # [T]
+        x = self.dropout(item_vectors + self.position_embedding(positions))  # [T, d]
+        masks = AttentionMasks(packed, self.causal, None if self.mask_padding else self.window, x.dtype)
+        for block in self.blocks:
+            x = block(x, masks)
+        return self.last_norm(x)
+
+    def last_state(self, packed: PackedWindows, states: Tensor) -> Tensor:
+        """State of each row's last token, ``[R, d]``; the last layer norm's bias for a row without tokens.
+
+        That is what the dense computation leaves at a padded position: layer norm of zero.
+        """
+        with_empty = torch.cat([states, self.last_norm.bias[None].to(states.dtype)])  # [T + 1, d]
+        last = torch.where(packed.lengths > 0, packed.pointers[1:] - 1, packed.n_tokens)  # [R]
+        return with_empty[last]
+
+
+def initialise_xavier(module: nn.Module) -> None:
+    """Xavier-normal weights and zero biases for one linear or embedding module; meant for ``Module.apply``."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.xavier_normal_(module.weight)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

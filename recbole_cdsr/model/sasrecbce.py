@@ -1,0 +1,103 @@
+"""SASRec on the merged item space with in-domain negatives: the backbone of LLMCDSR alone.
+
+A user's items of all domains form one sequence, one table holds the items of all domains, and one negative per
+position comes from the target's domain. It is the baseline that shows what a method adds to its own backbone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import SequentialRecommender
+from recbole.utils import InputType
+from torch import Tensor, nn
+
+from recbole_cdsr.model.in_domain import candidate_scores, full_sort_scores, target_domains
+from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
+from recbole_cdsr.model.losses import sequence_bce
+from recbole_cdsr.model.settings import choice, thread_settings
+
+
+class SASRecBCE(SequentialRecommender):
+    r"""One SASRec thread over all domains.
+
+    .. math::
+        x_t &= \sqrt{d}\, e(v_t) + p_t, \qquad h = \mathrm{SASRec}(x), \qquad s_t(v) = h_t \cdot e(v) \\
+        L &= \mathrm{mean}_t \; \mathrm{softplus}(-s_t(v^+)) + \mathrm{softplus}(s_t(v^-))
+
+    The mean runs over all positions with a target in the batch.
+
+    Parameters
+    ----------
+    config : Config
+        ``hidden_size``, ``n_layers``, ``n_heads``, ``hidden_dropout_prob``, ``attn_dropout_prob``,
+        ``attention``, ``mask_padding``, ``positions``, ``MAX_ITEM_LIST_LENGTH``.
+    dataset : CrossDomainDataset
+        Gives ``domain_offsets`` and ``item_domain``.
+    """
+
+    input_type = InputType.POINTWISE
+    rows_per = "user"
+    needs_domain_pairs = False
+    uses_llm_features = False
+
+    def __init__(self, config: Any, dataset: Any) -> None:
+        super().__init__(config, dataset)
+        settings = thread_settings(config, choice(config, "positions", ("count", "column")))
+        self.domain_offsets = dataset.domain_offsets
+        self.n_domains = len(dataset.domain_names)
+        self.NEG_ITEM_SEQ = config["NEG_PREFIX"] + self.ITEM_SEQ
+        self.register_buffer("item_domain", torch.as_tensor(dataset.item_domain), persistent=False)
+
+        self.item_embedding = nn.Embedding(self.n_items, settings["hidden_size"], padding_idx=0)
+        self.thread = SASRecThread(**settings)
+        self.apply(initialise_xavier)
+        with torch.no_grad():
+            self.item_embedding.weight[0].zero_()
+
+    def encode(self, packed: PackedWindows, item_vectors: Tensor) -> Tensor:
+        """States of all tokens, ``[T, d]``, from un-scaled item vectors ``[T, d]``."""
+        return self.thread(packed, math.sqrt(item_vectors.shape[1]) * item_vectors)
+
+    def calculate_loss(self, interaction: Interaction) -> Tensor:
+        """Scalar loss of a batch with ``target_id_list`` and ``neg_item_id_list``."""
+        packed = PackedWindows.from_lengths(interaction[self.ITEM_SEQ_LEN])
+        items = packed.pack(interaction[self.ITEM_SEQ])  # [T]
+        targets = packed.pack(interaction["target_id_list"])  # [T]
+        learnt = targets.nonzero().squeeze(1)  # [M]
+        positives = targets[learnt]  # [M]
+        negatives = packed.pack(interaction[self.NEG_ITEM_SEQ])[learnt]  # [M] or [M, N]
+
+        # One look-up for all three, hence one dense gradient of the item table instead of three.
+        ids = torch.cat([items, positives, negatives.flatten()])
+        item, positive, negative = self.item_embedding(ids).split(
+            [len(items), len(positives), negatives.numel()]
+        )
+        states = self.encode(packed, item)[learnt]  # [M, d]
+        negative = negative.view(*negatives.shape, -1)  # [M, d] or [M, N, d]
+        negative_scores = torch.einsum("md,m...d->m...", states, negative)
+        return sequence_bce((states * positive).sum(dim=1), negative_scores)
+
+    def predict(self, interaction: Interaction) -> Tensor:
+        """Score of each row's ``item_id``, ``[B]``."""
+        states = self._last_states(interaction)
+        items = interaction[self.ITEM_ID]
+        return candidate_scores(
+            lambda _, rows: states[rows], self.item_embedding(items), self.item_domain[items], self.n_domains
+        )
+
+    def full_sort_predict(self, interaction: Interaction) -> Tensor:
+        """Scores ``[B, n_items]``, −∞ outside each row's ``target_domain`` (all domains without that field)."""
+        states = self._last_states(interaction)
+        table = self.item_embedding.weight
+        return full_sort_scores(
+            lambda _, rows: states[rows], table, self.domain_offsets, len(states), target_domains(interaction)
+        )
+
+    def _last_states(self, interaction: Interaction) -> Tensor:
+        packed = PackedWindows.from_lengths(interaction[self.ITEM_SEQ_LEN])
+        items = packed.pack(interaction[self.ITEM_SEQ])
+        return self.thread.last_state(packed, self.encode(packed, self.item_embedding(items)))  # [B, d]

@@ -1,0 +1,244 @@
+"""LLM4CDSR against the numbers of the official code, for every `llm4cdsr*.npz` in the golden folder.
+
+The folder is `$RECBOLE_CDSR_GOLDEN`, by default this one; all sizes and settings come from each file's `meta`.
+Losses go through `calculate_loss` and logits through `full_sort_predict`, the code that training and evaluation run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from recbole.data.interaction import Interaction
+
+from recbole_cdsr.interop import load_official, official_places
+from recbole_cdsr.llm.features import LLMFeatures
+from recbole_cdsr.model.llm4cdsr import LLM4CDSR
+
+FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
+FILES = sorted(FOLDER.glob("llm4cdsr*.npz"))
+PROPS = Path(__file__).parents[2] / "props" / "model" / "LLM4CDSR.yaml"
+TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value
+RESULTS = sorted(
+    {(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")}
+)
+
+
+class Settings(dict):
+    """A configuration as RecBole's: a key that is not set reads as None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class GoldenDataset:
+    """What the model reads of a data set: two domains of the golden sizes, features to be overwritten."""
+
+    def __init__(self, meta: dict) -> None:
+        sizes = [meta["nA"], meta["nB"]]
+        self.domain_names = ["a", "b"]
+        self.domain_offsets = np.concatenate([[1], 1 + np.cumsum(sizes)])
+        self.item_domain = np.concatenate([[-1], np.repeat([0, 1], sizes)])
+        self.llm_features = LLMFeatures(
+            items=np.zeros((1 + sum(sizes), meta["gdim"]), dtype=np.float32),
+            profiles=np.zeros((1 + meta["users"], meta["udim"]), dtype=np.float32),
+            provenance={},
+        )
+
+    def num(self, field: str) -> int:
+        return len(self.item_domain)
+
+
+@dataclass
+class Golden:
+    """One file's arrays and the model, batches and results made of them."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict
+    model: LLM4CDSR
+    training: Interaction
+    evaluation: Interaction
+
+
+def golden_model(meta: dict) -> LLM4CDSR:
+    assert meta["global_emb"], "without the global text table the golden README defines no mapping"
+    assert meta["local_emb"], "without the local text tables the golden README defines no mapping"
+    settings = Settings(
+        yaml.safe_load(PROPS.read_text()),
+        USER_ID_FIELD="user_id",
+        ITEM_ID_FIELD="item_id",
+        LIST_SUFFIX="_list",
+        ITEM_LIST_LENGTH_FIELD="item_length",
+        NEG_PREFIX="neg_",
+        device=torch.device("cpu"),
+        MAX_ITEM_LIST_LENGTH=meta["max_len"],
+        hidden_size=meta["hidden_size"],
+        n_layers=meta["trm_num"],
+        n_heads=meta["num_heads"],
+        hidden_dropout_prob=meta["dropout_rate"],
+        attn_dropout_prob=meta["dropout_rate"],
+        alpha=meta["alpha"],
+        beta=meta["beta"],
+        tau=meta["tau"],
+        tau_reg=meta["tau_reg"],
+        freeze_emb=meta["freeze_emb"],
+        global_dim=None,
+        attention="bidirectional",
+        mask_padding=False,
+    )
+    return LLM4CDSR(settings, GoldenDataset(meta))
+
+
+def right_padded(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
+    """Move each row's real entries, which stand at its end, to its beginning."""
+    order = np.argsort(~real, axis=1, kind="stable")
+    return np.take_along_axis(np.where(real, windows, 0), order, axis=1)
+
+
+def local_negatives(arrays: dict[str, np.ndarray], n_first: int) -> np.ndarray:
+    """The negatives of the domain threads at the matched positions of the mixed thread, as global ids.
+
+    The j-th position of a row with a target in a domain belongs to the j-th position of that domain's thread.
+    """
+    mask, result = arrays["train/domain_mask"], np.zeros_like(arrays["train/neg"])
+    for domain, (suffix, shift) in enumerate((("A", 0), ("B", n_first))):
+        for row in range(len(mask)):
+            own = arrays[f"train/seq{suffix}"][row] > 0
+            result[row, mask[row] == domain] = arrays[f"train/neg{suffix}"][row, own] + shift
+    return result
+
+
+def training_batch(arrays: dict[str, np.ndarray], meta: dict) -> Interaction:
+    real = arrays["train/seq"] > 0
+    fields = {
+        "item_id_list": arrays["train/seq"],
+        "target_id_list": arrays["train/pos"],
+        "neg_item_id_list": arrays["train/neg"],
+        "local_neg_item_id_list": local_negatives(arrays, meta["nA"]),
+    }
+    batch = {name: torch.from_numpy(right_padded(windows, real)) for name, windows in fields.items()}
+    batch["item_length"] = torch.from_numpy(real.sum(axis=1))
+    batch["user_id"] = torch.from_numpy(arrays["train/user_id"] + 1)
+    pairs = np.concatenate([arrays["train/reg_A"], arrays["train/reg_B"]], axis=1)
+    batch["domain_item_id"] = torch.from_numpy(pairs)
+    return Interaction(batch)
+
+
+def evaluation_batch(arrays: dict[str, np.ndarray]) -> Interaction:
+    real = arrays["eval/seq"] > 0
+    return Interaction(
+        {
+            "item_id_list": torch.from_numpy(right_padded(arrays["eval/seq"], real)),
+            "item_length": torch.from_numpy(real.sum(axis=1)),
+            "target_domain": torch.from_numpy(arrays["eval/target_domain"]),
+        }
+    )
+
+
+def load(file: Path) -> Golden:
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    meta = json.loads(str(arrays.pop("meta")))
+    model = golden_model(meta)
+    load_official(
+        model, {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")}
+    )
+    return Golden(arrays, meta, model, training_batch(arrays, meta), evaluation_batch(arrays))
+
+
+def computed(golden: Golden) -> dict[str, torch.Tensor]:
+    """Every result the model gives, by the golden name; gradients by official name, in our rows."""
+    golden.model.train()  # dropout as in meta
+    meta = golden.meta
+    parts = iter(golden.model.calculate_loss(golden.training))  # a part with weight 0 is left out
+    results = {"out/loss_rec": next(parts)}
+    if meta["alpha"] > 0:
+        results["out/loss_reg"] = next(parts) / meta["alpha"]
+    if meta["beta"] > 0:
+        results["out/loss_user"] = next(parts) / meta["beta"]
+    total = sum(golden.model.calculate_loss(golden.training))
+    total.backward()
+    results["out/loss_total"] = total
+    parameters = dict(golden.model.named_parameters())
+    for name, place in official_places(golden.model).items():
+        if place.name in parameters:
+            results[f"out/grad/{name}"] = parameters[place.name].grad[place.rows]
+
+    golden.model.eval()
+    with torch.no_grad():
+        scores = golden.model.full_sort_predict(golden.evaluation)
+    candidates = torch.from_numpy(golden.arrays["eval/item_indices"])
+    results["out/eval_logits"] = scores.gather(1, candidates)
+    return results
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[Path, tuple[Golden, dict[str, torch.Tensor]]]:
+    return {file: (golden := load(file), computed(golden)) for file in FILES}
+
+
+def assert_same(actual: torch.Tensor, expected: np.ndarray) -> None:
+    actual = actual.detach().numpy()
+    scale = np.abs(expected).max()
+    assert actual.shape == expected.shape
+    worst = np.abs(actual.astype(np.float64) - expected).max() / scale
+    assert worst <= TOLERANCE, f"off by {worst:.2e} of the scale {scale:.3g}"
+
+
+def test_there_are_golden_files() -> None:
+    assert FILES, f"no llm4cdsr*.npz in {FOLDER}"
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [(f, key) for f, key in RESULTS if "/feats_" not in key],
+    ids=[f"{f.stem}-{key}" for f, key in RESULTS if "/feats_" not in key],
+)
+def test_losses_logits_and_gradients(outcomes, file: Path, key: str) -> None:
+    golden, results = outcomes[file]
+    expected = golden.arrays[key]
+    if key not in results and golden.meta[{"out/loss_reg": "alpha", "out/loss_user": "beta"}[key]] == 0:
+        pytest.skip("this part of the loss has weight 0, so training does not compute it")
+    if key.startswith("out/grad/"):
+        place = official_places(golden.model)[key.removeprefix("out/grad/")]
+        assert not expected[
+            : place.n_padding_rows
+        ].any()  # padding has no place with us, and no gradient there
+        expected = expected[place.official_rows].reshape(results[key].shape)
+    assert_same(results[key], expected)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+@pytest.mark.parametrize("thread", ["AB", "A", "B"])
+def test_thread_states(outcomes, file: Path, thread: str) -> None:
+    golden, _ = outcomes[file]
+    model, arrays = golden.model, golden.arrays
+    expected = arrays[f"out/feats_{thread}"]
+    real = arrays[{"AB": "train/seq"}.get(thread, f"train/seq{thread}")] > 0
+    with torch.no_grad():
+        step = model.training_step(golden.training)
+    states = step.mixed_states if thread == "AB" else step.thread_states["AB".index(thread)]
+    # Packed and left-padded windows both list the tokens by row, then by time.
+    worst = np.abs(states.numpy().astype(np.float64) - expected[real]).max() / np.abs(expected).max()
+    assert worst <= TOLERANCE
+    # Where the official code has padding ours has no token at all. Padding is zero before the last layer norm, so
+    # its official state is that norm's bias, which is also what ours gives for a row without tokens.
+    module = model.mixed_thread if thread == "AB" else model.domain_threads["AB".index(thread)]
+    padding = expected[~real]
+    assert_same(module.last_norm.bias.expand(len(padding), -1), padding)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+def test_scores_stay_inside_the_target_domain(outcomes, file: Path) -> None:
+    golden, _ = outcomes[file]
+    scores = golden.model.full_sort_predict(golden.evaluation)
+    domain_of_item = golden.model.item_domain
+    inside = domain_of_item[None, :] == golden.evaluation["target_domain"][:, None]
+    assert torch.isfinite(scores[inside]).all()
+    assert (scores[~inside] == -torch.inf).all()
