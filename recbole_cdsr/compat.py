@@ -105,16 +105,19 @@ def _distutils_for_thop() -> Iterator[None]:
     _mended.append("distutils: `thop` imported with packaging's Version in place of LooseVersion")
 
 
-class _PandasWithFilledSequences:
+class _PandasForAtomicFiles:
     """pandas as RecBole's loader sees it: sequence columns (`name:token_seq`) hold "" where the file has nothing."""
 
     def __init__(self, pandas: types.ModuleType) -> None:
         self._pandas = pandas
+        self.engine: str | None = None  # None leaves RecBole's choice, the Python parser
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._pandas, name)
 
     def read_csv(self, *args: object, **kwargs: object) -> object:
+        if self.engine is not None:
+            kwargs["engine"] = self.engine
         frame = self._pandas.read_csv(*args, **kwargs)
         for column in frame.columns:
             if str(column).endswith("_seq"):
@@ -122,13 +125,26 @@ class _PandasWithFilledSequences:
         return frame
 
 
+@contextmanager
+def c_parser() -> Iterator[None]:
+    """Read atomic files with pandas' C parser: the same frame some fifteen times sooner than RecBole's choice."""
+    from recbole.data.dataset import dataset as recbole_dataset
+
+    recbole_dataset.pd.engine = "c"
+    try:
+        yield
+    finally:
+        recbole_dataset.pd.engine = None
+
+
 def _fill_missing_values_for_pandas_3() -> None:
     import pandas as pd
-
-    if int(pd.__version__.split(".")[0]) < 3:
-        return
     from recbole.data.dataset import dataset as recbole_dataset
     from recbole.utils import FeatureType
+
+    recbole_dataset.pd = _PandasForAtomicFiles(pd)
+    if int(pd.__version__.split(".")[0]) < 3:
+        return
 
     original = recbole_dataset.Dataset._fill_nan
 
@@ -148,7 +164,6 @@ def _fill_missing_values_for_pandas_3() -> None:
             original(self)
 
     recbole_dataset.Dataset._fill_nan = fill_nan
-    recbole_dataset.pd = _PandasWithFilledSequences(pd)
     _mended.append(f"pandas {pd.__version__}: missing values are filled by assignment")
 
 

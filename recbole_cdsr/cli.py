@@ -1,0 +1,97 @@
+"""The command line: `recbole-cdsr run | convert | doctor`.
+
+A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from recbole_cdsr import __version__
+from recbole_cdsr.convert import command as convert_command
+from recbole_cdsr.errors import CDSRError
+
+USER_MISTAKE = 2
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a sub-command.
+
+    Parameters
+    ----------
+    arguments
+        Without the program's name; None takes them from `sys.argv`.
+
+    Returns
+    -------
+    int
+        Exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
+    """
+    parser = _parser()
+    options, settings = parser.parse_known_args(arguments)
+    if settings and options.command != "run":
+        parser.error(f"{options.command} does not know {' '.join(settings)}")
+    try:
+        if options.command == "run":
+            return _run(options, settings)
+        if options.command == "doctor":
+            from recbole_cdsr.doctor import report
+
+            print(report())
+            return 0
+        return options.run(options) or 0
+    except CDSRError as error:
+        print(f"recbole-cdsr: {error}", file=sys.stderr)
+        return USER_MISTAKE
+    except KeyboardInterrupt:
+        print("recbole-cdsr: interrupted; what was finished is kept, --resume goes on with a run.", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="recbole-cdsr",
+        description="Cross-domain sequential recommendation with LLMs, on RecBole.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser(
+        "run",
+        help="train a model and judge it",
+        description="Train a model of ours or of RecBole and judge it. Any configuration key may follow as --key=value.",
+        allow_abbrev=False,
+    )
+    run.add_argument("--model", "-m", help="name of the model, e.g. LLM4CDSR or SASRec")
+    run.add_argument("--dataset", "-d", help="name of the dataset, e.g. douban")
+    run.add_argument("--config_files", help='YAML files, separated by blanks: "a.yaml b.yaml"')
+    run.add_argument("--nproc", type=int, default=1, help="number of processes; 1 for now")
+    run.add_argument(
+        "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
+    )
+    convert_command.add_parser(commands)
+    commands.add_parser("doctor", help="print versions, what was mended, the encoder found and the device")
+    return parser
+
+
+def _run(options: argparse.Namespace, settings: Sequence[str]) -> int:
+    from recbole_cdsr.config import split_config_files
+    from recbole_cdsr.errors import ConfigError
+    from recbole_cdsr.quick_start import run_recbole_cdsr
+
+    if options.nproc != 1:
+        raise ConfigError(f"--nproc={options.nproc}: runs over several processes are not built yet; leave nproc at 1.")
+    command_line = list(settings)
+    if options.resume is not None:
+        command_line.append(f"--resume={options.resume}")
+    run_recbole_cdsr(
+        options.model, options.dataset, split_config_files(options.config_files), command_line=command_line
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

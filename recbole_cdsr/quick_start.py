@@ -1,0 +1,204 @@
+"""The whole job, from a model's and a dataset's name to a table and a result file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import time
+from typing import Any
+
+import torch
+from recbole.data.transform import construct_transform
+from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
+
+from recbole_cdsr import __version__
+from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.data.dataset import CrossDomainGeneralDataset, CrossDomainSequentialDataset
+from recbole_cdsr.data.loaders import prepare_loaders
+from recbole_cdsr.data.user_tables import has_user_table
+from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.trainer import trainer_class_for
+from recbole_cdsr.warning_filters import quiet_known_warnings
+
+NOT_APPLICABLE = "n/a"
+
+
+def run_recbole_cdsr(
+    model: str | None = None,
+    dataset: str | None = None,
+    config_file_list: Sequence[str] | None = None,
+    config_dict: dict[str, Any] | None = None,
+    saved: bool = True,
+    command_line: Sequence[str] | None = None,
+) -> dict[str, Any]:
+    """Train a model of ours or of RecBole and judge it under the cross-domain protocol.
+
+    Parameters
+    ----------
+    model, dataset
+        Names; taken from the configuration when None.
+    config_file_list, config_dict
+        As in `recbole.quick_start.run_recbole`.
+    saved
+        Keep checkpoints and judge the selected one; without, the last epoch is judged.
+    command_line
+        Arguments `--key=value`, which win over everything else; None reads `sys.argv`.
+
+    Returns
+    -------
+    dict
+        What `--result_file` writes: model, dataset, seed, synthetic, features, best_valid, test, epochs, seconds,
+        environment.
+
+    Raises
+    ------
+    CDSRError
+        A mistake the user can mend.
+    """
+    started = time()
+    config = CDSRConfig(model, dataset, config_file_list, config_dict, command_line=command_line)
+    _check_writable(config["result_file"])
+    init_seed(config["seed"], config["reproducibility"])
+    init_logger(config)
+    quiet_known_warnings()
+    logger = logging.getLogger()
+    logger.info(config)
+    config.log_notices(logger)
+
+    data = create_dataset(config)
+    logger.info(data)
+    train_data, valid_data, test_data = prepare_loaders(config, data)
+
+    unseen = _rows_out_of_reach(config, valid_data, test_data)
+    if unseen:
+        logger.warning(unseen)
+        return _write(_not_applicable(config, data, unseen, time() - started), config["result_file"])
+
+    init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
+    network = config.model_class(config, train_data._dataset).to(config["device"])
+    logger.info(network)
+    flops = get_flops(network, data, config["device"], logger, construct_transform(config))
+    logger.info(set_color("FLOPs", "blue") + f": {flops}")
+
+    trainer = trainer_class_for(config["MODEL_TYPE"], config["model"])(config, network)
+    logger.info(set_color("Run directory", "blue") + f": {trainer.run.path}")
+    best_score, best_valid = trainer.fit(
+        train_data, valid_data, saved=saved, show_progress=config["show_progress"]
+    )
+    trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+
+    logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
+    logger.info(set_color("best valid ", "yellow") + f": {best_valid}")
+    if trainer.report is not None:
+        logger.info(set_color("test result", "yellow") + f": \n{trainer.report.table()}")
+    if data.card is not None and data.card.synthetic:
+        logger.warning(f"'{config['dataset']}' is SYNTHETIC data: this table says nothing about real users.")
+
+    result = _header(config, data) | {
+        "best_valid_score": float(best_score),
+        "best_valid": dict(best_valid or {}),
+        "best_valid_domains": trainer.best_domain_results,
+        "best_epoch": trainer.best_epoch,
+        "test": trainer.report.as_result_dict() if trainer.report is not None else {},
+        "epochs": len(trainer.train_loss_dict),
+        "train_losses": [float(loss) for loss in trainer.train_loss_dict.values()],
+        "seconds": {**trainer.seconds, "total": time() - started},
+        "run_dir": str(trainer.run.path),
+    }
+    _write(result, trainer.run.path / "result.json")
+    return _write(result, config["result_file"])
+
+
+def create_dataset(config: CDSRConfig) -> CrossDomainSequentialDataset | CrossDomainGeneralDataset:
+    """The dataset a model takes: windows for sequential models, interactions for the others."""
+    sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
+    return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
+
+
+def _rows_out_of_reach(config: CDSRConfig, *loaders) -> str | None:
+    """Why a model with a user table cannot be judged here, if it cannot (protocol, point 3)."""
+    if not has_user_table(config.model_class):
+        return None
+    unseen = {loader._dataset.phase: int(loader._dataset.judged_users_unseen().sum()) for loader in loaders}
+    if not any(unseen.values()):
+        return None
+    return (
+        f"{config['model']} has a table of users, and {unseen['valid']} validation and {unseen['test']} test rows belong "
+        "to users without a training interaction: n/a. Set fold_in to train on their input histories."
+    )
+
+
+def _header(config: CDSRConfig, data: CrossDomainSequentialDataset | CrossDomainGeneralDataset) -> dict[str, Any]:
+    features = data._shared.get("llm_features")
+    return {
+        "model": config["model"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "synthetic": data.card.synthetic if data.card is not None else None,
+        "features": features.provenance if features is not None else None,
+        "fold_in": data.fold_in,
+        "eval_candidates": config["eval_candidates"],
+        "config": config.plain(),
+        "card": data.card.to_dict() if data.card is not None else None,
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "environment": environment(config["device"]),
+    }
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions and machine, for result files."""
+    import numpy
+    import pandas
+    import recbole
+
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "recbole_cdsr": __version__,
+        "recbole": recbole.__version__,
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "pandas": pandas.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": gpu or device.type,
+    }
+
+
+def _not_applicable(config: CDSRConfig, data, reason: str, seconds: float) -> dict[str, Any]:
+    return _header(config, data) | {
+        "best_valid": NOT_APPLICABLE,
+        "test": {"overall": NOT_APPLICABLE, "domains": NOT_APPLICABLE, "groups": NOT_APPLICABLE},
+        "reason": reason,
+        "epochs": 0,
+        "seconds": {"training": 0.0, "evaluation": 0.0, "total": seconds},
+    }
+
+
+def _check_writable(path: str | None) -> None:
+    """Refuse a result file that could not be written, before hours of training."""
+    if path is None:
+        return
+    folder = Path(path).absolute().parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"result_file {path}: {folder} cannot be created ({error.strerror}).") from error
+    if not os.access(folder, os.W_OK) or Path(path).is_dir():
+        raise ConfigError(f"result_file {path} cannot be written; name a file in a writable folder.")
+
+
+def _write(result: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
+    if path is not None:
+        beside = Path(f"{path}.part")
+        beside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(beside, path)
+    return result

@@ -1,0 +1,5 @@
+"""Training: a layer over RecBole's trainers that judges, selects and keeps runs."""
+
+from recbole_cdsr.trainer.trainer import CDSRTrainerMixin, trainer_class_for
+
+__all__ = ["CDSRTrainerMixin", "trainer_class_for"]
