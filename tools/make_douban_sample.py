@@ -1,17 +1,18 @@
 """Generate `atomic_data/douban`: a small synthetic sample in the schema of the Douban dataset.
 
-Everything here is made up: users, books, movies, titles and times. The sample exists so that the package runs at
-once; converting the real Douban files replaces it.
+Everything here is made up: users, books, movies, titles and times. The sample exists so that the package
+runs at once; converting the real Douban files replaces it.
 
-How it is made. 24 topics, each with three motifs, are shared by books and movies; a topic has words of its own
-(`douban_sample_topics.yaml`), and an item's title, labels and description draw on the words of its motif. A user
-likes two or three topics whose shares drift over time, stays with a topic (and mostly with a motif of it) for a few
-steps, then moves on. Items are chosen by motif and by a long-tailed popularity that knows nothing of topics. Text
-thus tells an item's motif even where few people have seen it; some titles, labels and descriptions tell nothing.
+How it is made. 24 topics, each with three motifs, are shared by books and movies; a topic has words of its
+own (`douban_sample_topics.yaml`), and an item's title, labels and description draw on the words of its
+motif. A user likes two or three topics whose shares drift over time, stays with a topic (and mostly with a
+motif of it) for a few steps, then moves on. Items are chosen by motif and by a long-tailed popularity that
+knows nothing of topics. Text thus tells an item's motif even where few people have seen it; some titles,
+labels and descriptions tell nothing.
 
-The only source of chance is `random.Random.random()`, whose stream Python guarantees across versions: the same
-script writes the same bytes everywhere. The generator was fixed before any model was compared on its output and is
-not to be changed after.
+The only source of chance is `random.Random.random()`, whose stream Python guarantees across versions: the
+same script writes the same bytes everywhere. The generator was fixed before any model was compared on its
+output and is not to be changed after.
 
     python tools/make_douban_sample.py [--out atomic_data]
 """
@@ -36,7 +37,7 @@ from recbole_cdsr.data.card import DatasetCard, describe_interactions
 
 NAME = "douban"
 SEED = 2016
-# The sample is frozen: its card names the version it was made for, not the version that happens to be installed.
+# The sample is frozen: its card names the version it was made for, not the one that happens to be installed.
 MADE_FOR_VERSION = "0.1.0"
 ITEMS = {"book": 1200, "movie": 1000}
 N_USERS = 3000
@@ -176,7 +177,7 @@ class Writer:
 
 
 def pull_tables(items: list[Item], topics: list[Topic]) -> dict[tuple[int, str], list[float]]:
-    """Return per (topic, motif) the running sums of how strongly each item of a domain draws its followers."""
+    """Return per (topic, motif) the running sums of how strongly each item of a domain draws."""
     return {
         (index, motif): list(
             accumulate(
@@ -195,7 +196,7 @@ def pull_tables(items: list[Item], topics: list[Topic]) -> dict[tuple[int, str],
 
 
 def domains_of_steps(draw: Draw, length: int) -> list[str]:
-    """Return the domain of each of a user's steps; overlapped users have at least two steps in each domain."""
+    """Return the domain of each of a user's steps; overlapped users have two or more in each domain."""
     kind = draw.uniform()
     if kind >= OVERLAPPED_SHARE:
         return ["book" if kind < OVERLAPPED_SHARE + BOOKS_ONLY_SHARE else "movie"] * length
@@ -284,8 +285,8 @@ def write_sample(out_dir: Path) -> Path:
         name=NAME,
         synthetic=True,
         description=(
-            "SYNTHETIC sample in the schema of the Douban dataset (books and movies, 2016, English text); no real "
-            "user, item or rating is in it, and converting the real files replaces it"
+            "SYNTHETIC sample in the schema of the Douban dataset (books and movies, 2016, English text); no "
+            "real user, item or rating is in it, and converting the real files replaces it"
         ),
         source={"title": "tools/make_douban_sample.py of this package", "files": []},
         package_version=MADE_FOR_VERSION,

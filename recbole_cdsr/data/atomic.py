@@ -22,6 +22,7 @@ from recbole_cdsr.errors import CDSRError, ConfigError, DataError
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+COLUMN_NAME = re.compile(r"[^\s:\"]+")
 # RecBole reads with Python's csv module, which refuses longer cells.
 LONGEST_CELL = 131_072
 # Up to here every integer is a float64 of its own.
@@ -80,7 +81,7 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
             raise ValueError(
                 f"column {name!r} has unknown type {kind!r}; RecBole knows {', '.join(FIELD_TYPES)}"
             )
-        if not re.fullmatch(r"[^\s:\"]+", name):
+        if not COLUMN_NAME.fullmatch(name):
             raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
     columns = [
         _float_cells(path, frame[name]) if kind == "float" else _text_cells(path, frame[name], kind)
@@ -151,7 +152,7 @@ def read_header(path: Path) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as UTF-8 text ({error}).") from error
     columns = dict(cell.rpartition(":")[::2] for cell in line.split("\t"))
-    if not all(name and kind in FIELD_TYPES for name, kind in columns.items()):
+    if not all(COLUMN_NAME.fullmatch(name) and kind in FIELD_TYPES for name, kind in columns.items()):
         raise DataError(
             f"{path}, line 1: expected tab-separated `name:type` with a type of {', '.join(FIELD_TYPES)}, "
             f"found {line[:80]!r}."
@@ -191,8 +192,9 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
     try:
         frame = pd.read_csv(path, sep="\t", dtype=str, na_filter=False, encoding="utf-8", index_col=False)
     except (ValueError, OSError) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
+        reason = " ".join(str(error).split())
         raise DataError(
-            f"{path}: cannot be read as tab-separated text ({str(error).strip()}); cells that hold tabs, "
+            f"{path}: cannot be read as tab-separated text ({reason}); cells that hold tabs, "
             "quotes or newlines must be quoted as in CSV, with quotes doubled."
         ) from error
     frame.columns = list(types)

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recbole_cdsr.convert.llmcdsr import convert_llmcdsr
+from recbole_cdsr.data.atomic import read_item_text
+from recbole_cdsr.data.card import load_card
+from recbole_cdsr.errors import ConfigError, DataError
+
+Release = Callable[..., Path]
+DOMAINS = ("food", "kitchen")
+HEADER = "user_id:token\titem_id:token\ttimestamp:float\n"
+
+
+def inter(*sequences: tuple[str, str]) -> str:
+    """Return the `.inter` text of (user, 'a0 b1 ...') sequences."""
+    domain = {"A": "food", "B": "kitchen"}
+    return HEADER + "".join(
+        f"{user}\t{domain[item[0]]}:{item}\t{position}\n"
+        for user, items in sequences
+        for position, item in enumerate(items.split())
+    )
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_official_split_exactly(release: Release, tmp_path: Path) -> None:
+    folder = convert_llmcdsr(release(), "mini", DOMAINS, tmp_path / "out")
+    assert folder == tmp_path / "out" / "mini"
+    files = {name: content.decode("utf-8") for name, content in contents(folder).items()}
+    assert set(files) == {
+        "mini.train.inter", "mini.valid.inter", "mini.test.inter", "mini.item", "mini.card.yaml"
+    }  # fmt: skip
+    assert files["mini.train.inter"] == inter(
+        ("A:1", "A0 A1 A2"), ("A:2", "A2 A0 A1"), ("B:1", "B0 B1 B0"), ("AB:1", "A0 B0 A1 B1")
+    )
+    assert files["mini.valid.inter"] == inter(("valid:1", "A2 B0 A0"), ("valid:2", "B1 B0 A1 A2"))
+    assert files["mini.test.inter"] == inter(("test:1", "B0 A0 B1"))
+    assert files["mini.item"] == (
+        "item_id:token\tdomain:token\ttitle:token_seq\n"
+        'food:A0\tfood\t"Miso\npaste"\n'
+        'food:A1\tfood\t"Pan 5"" wide"\n'
+        'food:A2\tfood\t"Tea &amp; \t茶 🍵"\n'
+        "kitchen:B0\tkitchen\tWok\n"
+        "kitchen:B1\tkitchen\t\n"
+    )
+    assert os.listdir(tmp_path / "out") == ["mini"]
+
+
+def test_loo_holds_every_user_with_the_full_sequence(release: Release, tmp_path: Path) -> None:
+    folder = convert_llmcdsr(release(), "mini", DOMAINS, tmp_path / "out", split="loo")
+    assert set(contents(folder)) == {"mini.inter", "mini.item", "mini.card.yaml"}
+    assert (folder / "mini.inter").read_text(encoding="utf-8") == inter(
+        ("A:1", "A0 A1 A2"),
+        ("A:2", "A2 A0 A1"),
+        ("B:1", "B0 B1 B0"),
+        ("AB:1", "A0 B0 A1 B1"),
+        ("valid:1", "A2 B0 A0"),
+        ("valid:2", "B1 B0 A1 A2"),
+        ("test:1", "B0 A0 B1"),
+    )
+
+
+def test_card_counts(release: Release, tmp_path: Path) -> None:
+    raw = release()
+    card = load_card(convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out"), "mini")
+    assert card is not None
+    assert (card.synthetic, card.split, card.users, card.interactions) == (False, "official", 7, 23)
+    assert (card.overlapped_users, card.single_domain_users) == (4, 3)
+    assert card.domains == [
+        {"name": "food", "items": 3, "interactions": 13, "users": 6},
+        {"name": "kitchen", "items": 2, "interactions": 10, "users": 5},
+    ]
+    assert card.splits == {
+        "train": {"users": 4, "interactions": 13},
+        "valid": {"users": 2, "interactions": 7},
+        "test": {"users": 1, "interactions": 3},
+    }
+    assert card.rows == {"read": 7, "kept": 7, "malformed": 0}
+    assert card.density == pytest.approx(23 / 35, rel=1e-5)
+    assert len(card.source["files"]) == 10
+    assert card.source["files"][0]["bytes"] == len("3\n2")
+    assert str(tmp_path) not in (tmp_path / "out/mini/mini.card.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num__txt": "3 2\n\n"},
+        {"num__txt": "3\r\n2\r\n", "train_A__txt": "1\t0,1,2\r\n2\t2,0,1\r\n"},
+        {"train_A__txt": "\ufeff1\t0,1,2\n\n2\t2, 0 ,1"},
+        {"train_B__txt": "1\t3,4,3\n   \n\n"},
+    ],
+    ids=["one line", "CRLF", "BOM, blank line, spaces, no last newline", "blank end"],
+)
+def test_quirks_of_releases_change_nothing(release: Release, tmp_path: Path, changed: dict[str, str]) -> None:
+    folder = convert_llmcdsr(release(**changed), "mini", DOMAINS, tmp_path / "out")
+    assert (folder / "mini.train.inter").read_text(encoding="utf-8") == inter(
+        ("A:1", "A0 A1 A2"), ("A:2", "A2 A0 A1"), ("B:1", "B0 B1 B0"), ("AB:1", "A0 B0 A1 B1")
+    )
+
+
+def test_a_named_user_of_one_file_is_not_a_number_of_another(
+    release: Release, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = release(train_A__txt="B:1\t0,1,2\nB1\t0,1,2\nanna k\t1,2\n", train_B__txt="1\t3,4\nanna k\t4,3\n")
+    with caplog.at_level(logging.WARNING):
+        folder = convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    train = pd.read_csv(folder / "mini.train.inter", sep="\t")
+    assert list(train["user_id:token"].unique()) == ["A:B:1", "A:B1", "A:anna k", "B:1", "B:anna k", "AB:1"]
+    assert "1 named users stand in several files" in caplog.text
+
+
+def test_an_empty_single_domain_file_is_no_error(release: Release, tmp_path: Path) -> None:
+    folder = convert_llmcdsr(release(train_A__txt=""), "mini", DOMAINS, tmp_path / "out")
+    assert (folder / "mini.train.inter").read_text(encoding="utf-8") == inter(
+        ("B:1", "B0 B1 B0"), ("AB:1", "A0 B0 A1 B1")
+    )
+
+
+@pytest.mark.parametrize("split", ["official", "loo"])
+def test_max_users_draws_whole_users_by_seed(release: Release, tmp_path: Path, split: str) -> None:
+    raw = release(train_A__txt="".join(f"{user}\t0,1,2\n" for user in range(1, 201)))
+    part = "" if split == "loo" else "train."
+
+    def drawn(name: str, seed: int, max_users: int | None = 20) -> list[str]:
+        folder = convert_llmcdsr(raw, name, DOMAINS, tmp_path, split=split, max_users=max_users, seed=seed)
+        rows = pd.read_csv(folder / f"{name}.{part}inter", sep="\t")
+        assert (rows.groupby("user_id:token").size() >= 3).all()
+        assert rows.groupby("user_id:token", sort=False)["timestamp:float"].is_monotonic_increasing.all()
+        return list(rows["user_id:token"].unique())
+
+    everyone = drawn("all", 1, max_users=None)
+    first, again, second = drawn("s1", 1), drawn("s1b", 1), drawn("s2", 2)
+    assert len(first) == len(second) == 20
+    assert first == again != second
+    assert first == [user for user in everyone if user in set(first)]  # the order of the release stays
+    assert drawn("huge", 1, max_users=10_000) == everyone
+    card = load_card(tmp_path / "s1", "s1")
+    assert card is not None
+    assert f"20 of {len(everyone)}" in card.filters[0]
+    assert [domain["items"] for domain in card.domains] == [3, 2]  # items stay, drawn or not
+    if split == "official":
+        assert card.splits["valid"]["users"] == 2
+        assert card.splits["test"]["users"] == 1
+
+
+@pytest.mark.parametrize("split", ["official", "loo"])
+def test_same_input_same_bytes(release: Release, tmp_path: Path, split: str) -> None:
+    raw = release()
+    once, twice = (
+        contents(convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / out, split=split, max_users=3, seed=5))
+        for out in ("one", "two")
+    )
+    assert once == twice
+
+
+def code() -> bytes:
+    class Run:
+        def __reduce__(self):
+            return os.mkdir, ("never",)
+
+    return pickle.dumps({"A0": Run()})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"num__txt": None}, r"num\.txt missing.*LLMCDSR release"),
+        ({"text_A__pkl": None, "test__txt": None}, r"test\.txt, text_A\.pkl missing"),
+        ({"num__txt": "3\n"}, r"num\.txt: expected two positive item counts, found '3'"),
+        ({"num__txt": "3\nx"}, r"num\.txt: expected two positive"),
+        ({"num__txt": "0\n2"}, r"num\.txt: expected two positive"),
+        ({"num__txt": "4\n2"}, r"item_set_A\.pkl: holds 3 items, but num\.txt counts 4"),
+        (
+            {"train_A__txt": "1\t0,1,2\n2 0,1,2\n"},
+            r"train_A\.txt, line 2: expected user<TAB>items, found 1 col",
+        ),
+        ({"train_A__txt": "1\t0,1,2\n\n2\t9\t0,1\n"}, r"train_A\.txt, line 3: .*found 3 column"),
+        ({"valid__txt": "1\t\n"}, r"valid\.txt, line 1: user '1' has no items"),
+        ({"valid__txt": " \t1,2\n"}, r"valid\.txt, line 1: the user is empty"),
+        (
+            {"test__txt": "1\t0,1.5\n"},
+            r"test\.txt, line 1: expected item numbers joined by commas, found '0,1\.5'",
+        ),
+        ({"test__txt": "1\t0,-1\n"}, r"test\.txt, line 1: expected item numbers"),
+        ({"test__txt": "1\t0,,1\n"}, r"test\.txt, line 1: expected item numbers"),
+        ({"test__txt": f"1\t0,{10**30}\n"}, r"test\.txt, line 1: expected item numbers"),
+        ({"test__txt": "1\t0,1\n\n2\t1,5,0\n"}, r"test\.txt, line 3: item 5 is out of range.* 0 to 4"),
+        (
+            {"train_A__txt": "1\t0,3,1\n"},
+            r"train_A\.txt, line 1: item 3 is out of range.* of food are 0 to 2",
+        ),
+        (
+            {"train_B__txt": "1\t3,4,0\n"},
+            r"train_B\.txt, line 1: item 0 is out of range.* of kitchen are 3 to 4",
+        ),
+        ({"valid__txt": "1\t0,1\n2\t3\n"}, r"valid\.txt, line 2: user '2' has 1 item\(s\)"),
+        ({"train_A__txt": "7\t0,1\n7\t1,2\n"}, r"train_A\.txt, line 2: user '7' stands in this file twice"),
+        ({"train_A__txt": b"1\t0,1\n\xff\t1,2\n"}, r"train_A\.txt: cannot be read as UTF-8"),
+        ({"valid__txt": ""}, r"valid\.txt: has no rows"),
+        ({"train_A__txt": "", "train_B__txt": "", "train_overlap__txt": ""}, "are all empty"),
+        ({"item_set_A__pkl": {"A0": 0, "A1": 1, "A2": 3}}, r"item_set_A\.pkl: the indices are not 0 to 2"),
+        ({"item_set_A__pkl": {"A0": 0, "A1": 1, "A2": 1}}, r"item_set_A\.pkl: the indices are not 0 to 2"),
+        ({"item_set_A__pkl": {"A0": 0, "A1": 1, "A 2": 2}}, r"item_set_A\.pkl: 'A 2' cannot be an item id"),
+        ({"text_B__pkl": {"B0": "Wok"}}, r"text_B\.pkl: 1 items of item_set_B\.pkl have no title.*'B1'"),
+        ({"text_B__pkl": {"B0": "Wok", "B1": float("nan")}}, r"text_B\.pkl: the value of 'B1' is a float"),
+        ({"text_B__pkl": {"B0": "half \ud83c", "B1": ""}}, "half a character"),
+        ({"text_A__pkl": code()}, r"text_A\.pkl: the pickle asks for"),
+    ],
+)
+def test_bad_release_is_refused_in_one_line_and_leaves_nothing(
+    release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw = release(**changed)
+    with pytest.raises(DataError, match=message) as caught:
+        convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "mini").exists()
+    assert not list(tmp_path.glob("out/*"))
+    assert not (tmp_path / "never").exists()
+
+
+def test_leave_one_out_needs_three_items(release: Release, tmp_path: Path) -> None:
+    raw = release(train_A__txt="1\t0,1,2\n2\t0,1\n")
+    convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    with pytest.raises(DataError, match=r"train_A\.txt, line 2: user '2' has 2 item"):
+        convert_llmcdsr(raw, "mini-loo", DOMAINS, tmp_path / "out", split="loo")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"domains": ("food",)}, "has two domains, 1 given"),
+        ({"domains": ("food", "food")}, "both domains are called 'food'"),
+        ({"domains": ("Food", "kitchen")}, "'Food' cannot name a domain"),
+        ({"domains": ("food", "")}, "'' cannot name a domain"),
+        ({"name": "../evil"}, "cannot name a dataset"),
+        ({"name": ""}, "cannot name a dataset"),
+        ({"split": "random"}, "--split: 'random'"),
+        ({"max_users": 0}, "--max-users: 0"),
+        ({"seed": -1}, "--seed: -1"),
+    ],
+)
+def test_options_that_cannot_be_honoured(
+    release: Release, tmp_path: Path, options: dict, message: str
+) -> None:
+    arguments = {"name": "mini", "domains": DOMAINS, "out_dir": tmp_path / "out", **options}
+    with pytest.raises(ConfigError, match=message):
+        convert_llmcdsr(release(), **arguments)
+    assert not (tmp_path / "out").exists()
+
+
+def test_output_that_cannot_be_written(release: Release, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(DataError, match="choose another --out"):
+        convert_llmcdsr(release(), "mini", DOMAINS, tmp_path / "file" / "out")
+    with pytest.raises(DataError, match="no such folder"):
+        convert_llmcdsr(tmp_path / "nowhere", "mini", DOMAINS, tmp_path / "out")
+
+
+def test_failed_reconversion_leaves_the_earlier_dataset(release: Release, tmp_path: Path) -> None:
+    raw = release()
+    folder = convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    before = contents(folder)
+    (raw / "test.txt").write_text("1\t0,99\n")
+    with pytest.raises(DataError):
+        convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    assert contents(folder) == before
+
+
+FOOD_KITCHEN = Path(
+    os.environ.get(
+        "RECBOLE_CDSR_FOOD_KITCHEN", Path(__file__).resolve().parents[4] / "shared" / "data" / "food-kitchen"
+    )
+)
+
+
+@pytest.mark.skipif(
+    not (FOOD_KITCHEN / "num.txt").is_file(),
+    reason="the real Food-Kitchen release is not here; set RECBOLE_CDSR_FOOD_KITCHEN to its folder",
+)
+class TestFoodKitchen:
+    def test_official(self, tmp_path: Path) -> None:
+        folder = convert_llmcdsr(FOOD_KITCHEN, "fk", DOMAINS, tmp_path)
+        items = read_item_text(folder, "fk")
+        assert items["domain"].value_counts().to_dict() == {"food": 8661, "kitchen": 27637}
+        assert list(items["domain"].unique()) == ["food", "kitchen"]
+        assert (items["title"] != "").all()
+        card = load_card(folder, "fk")
+        assert card is not None
+        assert {part: count["users"] for part, count in card.splits.items()} == {
+            "train": 51164, "valid": 960, "test": 937
+        }  # fmt: skip
+        train = pd.read_csv(folder / "fk.train.inter", sep="\t")
+        users = train["user_id:token"].drop_duplicates().str.partition(":")[0]
+        assert users.value_counts().to_dict() == {"A": 5472, "B": 38191, "AB": 7501}
+
+        # The flat rows put together again are the release's lines.
+        position = pd.Index(items["item_id"])
+        test = pd.read_csv(folder / "fk.test.inter", sep="\t")
+        numbers = pd.Series(position.get_indexer(test["item_id:token"]).astype(str))
+        lines = numbers.groupby(test["user_id:token"].str.partition(":")[2], sort=False).agg(",".join)
+        rebuilt = [f"{user}\t{sequence}" for user, sequence in lines.items()]
+        assert rebuilt == (FOOD_KITCHEN / "test.txt").read_text().split("\n")[:-1]
+
+    def test_eight_thousand_users(self, tmp_path: Path) -> None:
+        folder = convert_llmcdsr(FOOD_KITCHEN, "fk8", DOMAINS, tmp_path, max_users=8000, seed=2026)
+        card = load_card(folder, "fk8")
+        assert card is not None
+        assert {part: count["users"] for part, count in card.splits.items()} == {
+            "train": 8000, "valid": 960, "test": 937
+        }  # fmt: skip
+        train = pd.read_csv(folder / "fk8.train.inter", sep="\t")
+        share = train["user_id:token"].drop_duplicates().str.startswith("AB:").mean()
+        assert np.isclose(share, 7501 / 51164, atol=0.015)  # plain sampling keeps the proportions
