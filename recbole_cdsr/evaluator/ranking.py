@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,13 +37,23 @@ class Ranking:
 
 
 @dataclass(frozen=True, eq=False)
+class _BlockSlice:
+    """The part of a score matrix that holds one block of candidates, items ``low .. high - 1``."""
+
+    members: Tensor  # [b], rows of the batch whose candidates come from the block
+    low: int
+    high: int
+    scores: Tensor  # [b, high - low], not to be written to
+
+
+@dataclass(frozen=True, eq=False)
 class _Batch:
     """A batch of rows on the device of its scores."""
 
     scores: Tensor  # [B, n_items]
     targets: Tensor  # [B]
     target_scores: Tensor  # [B, 1]
-    blocks: Tensor  # [B], index of each row's block of candidates
+    slices: list[_BlockSlice]
 
 
 class CandidateRanker:
@@ -139,7 +148,7 @@ class CandidateRanker:
             scores=scores,
             targets=targets,
             target_scores=scores.gather(1, targets[:, None]),  # [B, 1]
-            blocks=torch.from_numpy(self._row_blocks[row_indices]).to(device),
+            slices=self._slices(scores, row_indices),
         )
         self._refuse_nan(batch, row_indices)
         rankings: dict[str, Ranking] = {}
@@ -160,20 +169,26 @@ class CandidateRanker:
             self._refuse_short_lists(rankings[spec.name], spec)
         return rankings
 
-    def _blocks_of(self, batch: _Batch) -> Iterator[tuple[Tensor, int, int]]:
-        """For each block of candidates in the batch: its rows ``[b]``, its first item, and the item after."""
-        for block in torch.unique(batch.blocks).tolist():
-            members = torch.nonzero(batch.blocks == block).squeeze(1)
-            yield members, int(self._block_offsets[block]), int(self._block_offsets[block + 1])
+    def _slices(self, scores: Tensor, row_indices: np.ndarray) -> list[_BlockSlice]:
+        """Cut ``[B, n_items]`` scores into the blocks that the rows' candidates come from."""
+        blocks = self._row_blocks[row_indices]
+        slices = []
+        for block in np.unique(blocks):
+            members = torch.from_numpy(np.flatnonzero(blocks == block)).to(scores.device)
+            low, high = self._block_offsets[[block, block + 1]].tolist()
+            slices.append(_BlockSlice(members, low, high, scores[members, low:high]))
+        return slices
 
     def _refuse_nan(self, batch: _Batch, row_indices: np.ndarray) -> None:
-        for members, low, high in self._blocks_of(batch):
-            missing = torch.isnan(batch.scores[:, low:high].index_select(0, members))
-            if missing.any():
-                member, item = torch.nonzero(missing)[0].tolist()
-                row = int(row_indices[int(members[member])])
+        for part in batch.slices:
+            # A maximum hands NaN on, and costs one pass without a matrix of its own.
+            broken = torch.nonzero(torch.isnan(part.scores.amax(dim=1)))
+            if len(broken):
+                member = int(broken[0])
+                item = part.low + int(torch.nonzero(torch.isnan(part.scores[member]))[0])
+                row = int(row_indices[int(part.members[member])])
                 raise CDSRError(
-                    f"{self._model_name} scored item {item + low} NaN for {self._rows.split} row "
+                    f"{self._model_name} scored item {item} NaN for {self._rows.split} row "
                     f"{self._rows.row_keys[row]} (user {self._rows.users[row]}): its parameters have most "
                     f"likely diverged, train with a smaller learning_rate or clip_grad_norm."
                 )
@@ -206,48 +221,48 @@ class CandidateRanker:
         """Honest ranks among a whole block: count over its slice, then take the history's share off again."""
         n_rows = len(batch.targets)
         better, equal, ranked = (
-            torch.zeros(n_rows, dtype=torch.int64, device=batch.scores.device) for _ in range(3)
+            torch.zeros(n_rows, dtype=torch.int32, device=batch.scores.device) for _ in range(3)
         )
-        top_items = better.new_zeros(n_rows, self._n_top) if self._with_top_items else None
+        top_items = batch.targets.new_zeros(n_rows, self._n_top) if self._with_top_items else None
         positions, items = history
-        for members, low, high in self._blocks_of(batch):
-            block_scores = batch.scores[:, low:high].index_select(0, members)  # [b, n]
-            target_scores = batch.target_scores[members]  # [b, 1]
-            better[members] = (block_scores > target_scores).sum(dim=1)
-            equal[members] = (block_scores == target_scores).sum(dim=1) - 1
-            ranked[members] = high - low
-            if top_items is not None and high - low >= self._n_top:
-                place = torch.full_like(batch.blocks, -1)
-                place[members] = torch.arange(len(members), device=place.device)
+        for part in batch.slices:
+            target_scores = batch.target_scores[part.members]  # [b, 1]
+            better[part.members] = _count(part.scores > target_scores)
+            equal[part.members] = _count(part.scores == target_scores) - 1
+            ranked[part.members] = part.high - part.low
+            if top_items is not None and part.high - part.low >= self._n_top:
+                place = torch.full_like(batch.targets, -1)  # [B], place of each row in the slice
+                place[part.members] = torch.arange(len(part.members), device=place.device)
                 here = place[positions] >= 0
-                block_scores[place[positions[here]], items[here] - low] = -torch.inf
-                top_items[members] = block_scores.topk(self._n_top, dim=1).indices + low
+                candidate_scores = part.scores.clone()
+                candidate_scores[place[positions[here]], items[here] - part.low] = -torch.inf
+                top_items[part.members] = candidate_scores.topk(self._n_top, dim=1).indices + part.low
         if len(positions):
             history_scores = batch.scores[positions, items]  # [P]
             target_scores = batch.target_scores[positions, 0]  # [P]
-            better.index_add_(0, positions, (history_scores > target_scores).long(), alpha=-1)
-            equal.index_add_(0, positions, (history_scores == target_scores).long(), alpha=-1)
-            ranked.index_add_(0, positions, torch.ones_like(positions), alpha=-1)
+            better.index_add_(0, positions, (history_scores > target_scores).int(), alpha=-1)
+            equal.index_add_(0, positions, (history_scores == target_scores).int(), alpha=-1)
+            ranked.index_add_(0, positions, torch.ones_like(positions, dtype=torch.int32), alpha=-1)
         return _honest_ranking(better, equal, ranked, top_items)
 
     def _rank_sampled(self, batch: _Batch, items: Tensor) -> Ranking:
         """Honest ranks among sampled items (``[B, width]``, 0 = none)."""
         there = items > 0  # [B, width]
         item_scores = batch.scores.gather(1, items)  # [B, width]
-        better = ((item_scores > batch.target_scores) & there).sum(dim=1)
-        equal = ((item_scores == batch.target_scores) & there).sum(dim=1)
+        better = _count((item_scores > batch.target_scores) & there)
+        equal = _count((item_scores == batch.target_scores) & there)
         top_items = None
         if self._with_top_items and items.shape[1] + 1 >= self._n_top:
             with_target = torch.cat([batch.targets[:, None], items], dim=1)  # [B, 1 + width]
             list_scores = torch.cat([batch.target_scores, item_scores.masked_fill(~there, -torch.inf)], dim=1)
             top_items = with_target.gather(1, list_scores.topk(self._n_top, dim=1).indices)
-        return _honest_ranking(better, equal, there.sum(dim=1) + 1, top_items)
+        return _honest_ranking(better, equal, _count(there) + 1, top_items)
 
     def _full_masked(self, batch: _Batch, history: tuple[Tensor, Tensor]) -> Tensor:
         """``[B, n_items]``: scores of the candidates of ``full``, −inf elsewhere."""
         masked = torch.full_like(batch.scores, -torch.inf)
-        for members, low, high in self._blocks_of(batch):
-            masked[members, low:high] = batch.scores[members, low:high]
+        for part in batch.slices:
+            masked[part.members, part.low : part.high] = part.scores
         masked[history] = -torch.inf
         return masked
 
@@ -264,14 +279,19 @@ class CandidateRanker:
         top_items = masked.topk(self._n_top, dim=-1).indices  # [B, n_top]
         hits = top_items == batch.targets[:, None]
         ranks = torch.where(hits.any(dim=1), hits.int().argmax(dim=1) + 1, 0)
-        better = (masked > batch.target_scores).sum(dim=1)
-        equal = (masked == batch.target_scores).sum(dim=1) - 1
+        better = _count(masked > batch.target_scores)
+        equal = _count(masked == batch.target_scores) - 1
         return Ranking(
             ranks=ranks.cpu().numpy(),
             mean_ranks=1 + better.cpu().numpy() + 0.5 * equal.cpu().numpy(),
-            n_ranked=(masked > -torch.inf).sum(dim=1).cpu().numpy(),
+            n_ranked=_count(masked > -torch.inf).cpu().numpy().astype(np.int64),
             top_items=top_items.cpu().numpy() if self._with_top_items else None,
         )
+
+
+def _count(marked: Tensor) -> Tensor:
+    """True entries of each row, int32 ``[B]``; summing bool as int64 takes many times as long on CPU."""
+    return marked.sum(dim=1, dtype=torch.int32)
 
 
 def _honest_ranking(better: Tensor, equal: Tensor, ranked: Tensor, top_items: Tensor | None) -> Ranking:
@@ -280,6 +300,6 @@ def _honest_ranking(better: Tensor, equal: Tensor, ranked: Tensor, top_items: Te
     return Ranking(
         ranks=np.ceil(mean_ranks).astype(np.int64),
         mean_ranks=mean_ranks,
-        n_ranked=ranked.cpu().numpy(),
+        n_ranked=ranked.cpu().numpy().astype(np.int64),
         top_items=None if top_items is None else top_items.cpu().numpy(),
     )
