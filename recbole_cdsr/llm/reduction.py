@@ -1,0 +1,97 @@
+"""Principal component analysis of item features, over all items and per domain."""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+
+import numpy as np
+import scipy.linalg
+
+_BLOCK_ROWS = 8192
+
+
+def pca(matrix: np.ndarray, dim: int) -> np.ndarray:
+    """Project centred rows onto their first principal components.
+
+    ``Y = (X - mean(X)) V``, the columns of V the eigenvectors of ``(X - mean)ᵀ(X - mean)`` by falling
+    eigenvalue, each signed so that its largest component (in absolute value) is positive. Not whitened.
+
+    Parameters
+    ----------
+    matrix : np.ndarray
+        float32 `[n, D]`, n ≥ 1.
+    dim : int
+        Components wanted, ≥ 1; clamped to `min(D, n)`, which is logged.
+
+    Returns
+    -------
+    np.ndarray
+        float32 `[n, min(dim, D, n)]`. Computed in float64 over the D x D covariance.
+    """
+    n, width = matrix.shape
+    if dim < 1 or n < 1:
+        raise ValueError(f"PCA of {n} rows to {dim} dimensions")
+    kept = min(dim, width, n)
+    if kept < dim:
+        logging.getLogger().info(f"PCA to {dim} dimensions clamped to {kept}: {n} rows of width {width}.")
+    mean = matrix.mean(axis=0, dtype=np.float64)  # [D]
+    scatter = np.zeros((width, width))  # [D, D]
+    for start in range(0, n, _BLOCK_ROWS):  # a float64 copy of the whole matrix would double its memory
+        block = matrix[start : start + _BLOCK_ROWS] - mean
+        scatter += block.T @ block
+    _, vectors = scipy.linalg.eigh(
+        scatter, subset_by_index=(width - kept, width - 1)
+    )  # [D, kept], rising eigenvalue
+    vectors = vectors[:, ::-1]
+    largest = np.abs(vectors).argmax(axis=0)  # [kept]
+    vectors = vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0)
+    reduced = np.empty((n, kept), dtype=np.float32)
+    for start in range(0, n, _BLOCK_ROWS):
+        reduced[start : start + _BLOCK_ROWS] = (matrix[start : start + _BLOCK_ROWS] - mean) @ vectors
+    return reduced
+
+
+def pca_over_all(items: np.ndarray, dim: int) -> np.ndarray:
+    """PCA over the items of all domains.
+
+    Parameters
+    ----------
+    items : np.ndarray
+        float32 `[n_items, D]` by internal id, row 0 padding (left out of the fit).
+    dim : int
+        Width wanted; clamped to `min(D, n_items - 1)`.
+
+    Returns
+    -------
+    np.ndarray
+        float32 `[n_items, d]`, row 0 zero.
+    """
+    reduced = pca(items[1:], dim)
+    return np.concatenate([np.zeros((1, reduced.shape[1]), dtype=np.float32), reduced])
+
+
+def pca_per_domain(items: np.ndarray, domain_offsets: np.ndarray, dim: int) -> np.ndarray:
+    """PCA fitted to each domain's items alone.
+
+    Parameters
+    ----------
+    items : np.ndarray
+        float32 `[n_items, D]` by internal id.
+    domain_offsets : np.ndarray
+        int64 `[K+1]`; the rows of domain k are `offsets[k] .. offsets[k+1]-1`.
+    dim : int
+        Width of the result.
+
+    Returns
+    -------
+    np.ndarray
+        float32 `[n_items, dim]`. Row 0 is zero; where a domain yields fewer than `dim` components (few items,
+        or D smaller), its further columns are zero.
+    """
+    reduced = np.zeros((len(items), dim), dtype=np.float32)
+    for begin, end in pairwise(domain_offsets):
+        if end > begin:
+            part = pca(items[begin:end], dim)  # [n_k, min(dim, D, n_k)]
+            reduced[begin:end, : part.shape[1]] = part
+    return reduced

@@ -1,0 +1,342 @@
+"""The feature store: feature sets as a memory-mapped matrix and a sidecar that says what it is.
+
+A feature set is two files in the dataset's features folder, `<kind>-<slug>.safetensors` with the tensor
+`matrix` (float32 `[n, D]`) and `<kind>-<slug>.json`. The sidecar is written last, so a set without one does
+not exist. A set is used only if it was made from what is at hand now; anything else is refused, with the
+field that differs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm.matrix import check_finite, map_safetensors, read_safetensors_header
+
+KINDS = ("items", "profiles")
+_FORMAT = 1
+
+
+def hash_strings(strings: Sequence[str]) -> str:
+    """SHA-256 of an ordered list of strings; no two different lists share the bytes that are hashed."""
+    joined = "".join(strings)
+    lengths = np.fromiter(map(len, strings), dtype="<i8", count=len(strings))
+    return hashlib.sha256(lengths.tobytes() + joined.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def slug(text: str) -> str:
+    """A file-name part of an encoder's name: its last component, lower case, `a-z0-9.` and single dashes."""
+    return re.sub(r"[^a-z0-9.]+", "-", text.rstrip("/").rsplit("/", 1)[-1].lower()).strip("-.") or "unnamed"
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """A checked feature set.
+
+    Attributes
+    ----------
+    matrix : np.ndarray
+        float32 `[n, D]`, mapped read-only; row i belongs to `tokens[i]`.
+    tokens : Sequence of str
+        Item or user tokens in row order.
+    provenance : dict
+        The sidecar's content.
+    """
+
+    matrix: np.ndarray
+    tokens: Sequence[str]
+    provenance: dict[str, Any]
+
+    def align(self, tokens: Sequence[str]) -> np.ndarray:
+        """Rows for `tokens`; see `align`."""
+        return align(self.matrix, self.tokens, tokens, self.provenance.get("kind", "items"))
+
+
+def align(
+    matrix: np.ndarray, row_tokens: Sequence[str], tokens: Sequence[str], kind: str = "items"
+) -> np.ndarray:
+    """Gather the rows of `matrix` that belong to `tokens`.
+
+    Parameters
+    ----------
+    matrix : np.ndarray
+        `[n, D]`.
+    row_tokens : sequence of str
+        The token of each row `[n]`, all different.
+    tokens : sequence of str
+        The tokens wanted `[m]`, in any order.
+
+    Returns
+    -------
+    np.ndarray
+        float32 `[m, D]`, a copy.
+
+    Raises
+    ------
+    FeatureError
+        When a token has no row, or two rows share one.
+    """
+    index = pd.Index(np.asarray(row_tokens, dtype=object))
+    if not index.is_unique:
+        raise FeatureError(
+            f"The {kind} of the feature set are not unique: {index[index.duplicated()][0]!r} is there twice."
+        )
+    wanted = np.asarray(tokens, dtype=object)
+    rows = index.get_indexer(wanted)  # [m]
+    if (rows < 0).any():
+        missing = wanted[rows < 0]
+        raise FeatureError(
+            f"{len(missing)} of {len(wanted)} {kind} have no features (first {missing[0]!r}): every one must "
+            "stand in the .item file that the features were made from."
+        )
+    return np.asarray(matrix[rows], dtype=np.float32)  # [m, D]
+
+
+def feature_paths(features_dir: Path, kind: str, name: str) -> tuple[Path, Path]:
+    """Matrix and sidecar paths of the feature set `name` (see `slug`)."""
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of feature set {kind!r}")
+    base = Path(features_dir) / f"{kind}-{name}"
+    return base.with_name(base.name + ".safetensors"), base.with_name(base.name + ".json")
+
+
+def feature_set_exists(features_dir: Path, kind: str, name: str) -> bool:
+    """Whether the set was completely written (its sidecar, written last, is there)."""
+    return feature_paths(features_dir, kind, name)[1].is_file()
+
+
+def check_writable(features_dir: Path) -> None:
+    """Make sure the features folder can be written, before hours are spent on what goes there.
+
+    Raises
+    ------
+    FeatureError
+        Naming the folder and the key `llm_features_dir`.
+    """
+    probe = Path(features_dir) / f"probe.{os.getpid()}.part"
+    try:
+        probe.parent.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise _unwritable(features_dir, error) from None
+
+
+def _unwritable(features_dir: Path, error: OSError) -> FeatureError:
+    return FeatureError(
+        f"The features folder {features_dir} cannot be written ({error.strerror}): make it writable or set "
+        "llm_features_dir to another folder."
+    )
+
+
+def save_feature_set(
+    features_dir: Path,
+    kind: str,
+    name: str,
+    matrix: np.ndarray,
+    tokens: Sequence[str],
+    *,
+    texts_sha256: str,
+    encoder: Mapping[str, Any],
+    prompt_version: str,
+    made_by: str,
+    extra: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Write a feature set: both files beside their place, then renamed, the sidecar last.
+
+    Parameters
+    ----------
+    features_dir : Path
+        Made when missing.
+    kind : {"items", "profiles"}
+        What the rows are.
+    name : str
+        Rest of the file name; `slug` makes one from an encoder's name.
+    matrix : np.ndarray
+        float32 `[n, D]`, finite.
+    tokens : sequence of str
+        The token of each row.
+    texts_sha256 : str
+        `hash_strings` of what the rows were made from: item texts, or users' histories.
+    encoder : mapping
+        `TextEncoder.provenance()`.
+    prompt_version : str
+        Version of the wording.
+    made_by : str
+        Who made it, e.g. `encoder only (no LLM)`.
+    extra : mapping, optional
+        Further plain data for the sidecar, compared like the rest when `load_feature_set` is given it.
+
+    Returns
+    -------
+    dict
+        The sidecar's content.
+
+    Raises
+    ------
+    FeatureError
+        When the matrix is not finite or not as long as `tokens`, or the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    from recbole_cdsr import __version__
+
+    matrix = np.ascontiguousarray(matrix, dtype=np.float32)
+    matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
+    if matrix.ndim != 2 or len(matrix) != len(tokens):
+        raise FeatureError(
+            f"{matrix_path} would hold {list(matrix.shape)} for {len(tokens)} {kind}; nothing was written."
+        )
+    check_finite(matrix, f"{matrix_path} would hold", "nothing was written")
+    content_sha256 = hashlib.sha256(matrix.data).hexdigest()
+    sidecar = {
+        "format": _FORMAT,
+        "kind": kind,
+        "made_by": made_by,
+        "tokens_sha256": hash_strings(tokens),
+        "texts_sha256": texts_sha256,
+        "prompt_version": prompt_version,
+        "encoder": dict(encoder),
+        "pca": None,
+        "shape": list(matrix.shape),
+        **(extra or {}),
+        # Also in the matrix file: a sidecar never speaks for another matrix than its own.
+        "matrix_sha256": content_sha256,
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "package": f"recbole-cdsr {__version__}",
+    }
+    text = json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        matrix_path.parent.mkdir(parents=True, exist_ok=True)
+        sidecar_path.unlink(missing_ok=True)  # from here to the last rename there is no such set
+        with _written_beside(matrix_path) as part:
+            save_file({"matrix": matrix}, part, metadata={"matrix_sha256": content_sha256})
+        with _written_beside(sidecar_path) as part:
+            part.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(features_dir, error) from None
+    return sidecar
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[Path]:
+    # Named by process: two runs that build the same set do not write into each other's file.
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask has it; safetensors would let nobody else read it
+        yield part
+        part.chmod(mode)
+        with part.open("rb") as stream:
+            os.fsync(stream.fileno())  # the content is on the disk before the name is
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_sidecar(sidecar_path: Path) -> dict[str, Any]:
+    """The sidecar of a feature set as plain data; FeatureError when it is missing or not a JSON object."""
+    try:
+        content = json.loads(sidecar_path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FeatureError(f"There is no feature set {sidecar_path}.") from None
+    except (OSError, ValueError) as error:
+        raise FeatureError(f"{sidecar_path} is not a JSON file ({error}); {_remedy(sidecar_path)}.") from None
+    if not isinstance(content, dict):
+        raise FeatureError(f"{sidecar_path} is not a JSON object; {_remedy(sidecar_path)}.")
+    return content
+
+
+def load_feature_set(
+    features_dir: Path,
+    kind: str,
+    name: str,
+    tokens: Sequence[str],
+    *,
+    expected: Mapping[str, Any] | None = None,
+) -> FeatureSet:
+    """Open a feature set and make sure that it is what it should be.
+
+    Parameters
+    ----------
+    features_dir, kind, name
+        As in `save_feature_set`.
+    tokens : sequence of str
+        The tokens whose rows it must hold, in this order.
+    expected : mapping, optional
+        What the sidecar must say, e.g. `texts_sha256`, `prompt_version`, `encoder`. Of a nested mapping only
+        the keys given are compared. Keys whose expected value is None are not compared.
+
+    Returns
+    -------
+    FeatureSet
+        Its matrix is mapped into memory, not read.
+
+    Raises
+    ------
+    FeatureError
+        When the set is missing, damaged, not finite, or stale: naming the file, the field, the stored and the
+        present value, and the remedy.
+    """
+    matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
+    sidecar = read_sidecar(sidecar_path)
+    remedy = _remedy(sidecar_path)
+    if not matrix_path.is_file():
+        raise FeatureError(f"{matrix_path} is missing although its sidecar is there; {remedy}.")
+    wanted = {"format": _FORMAT, "kind": kind, "tokens_sha256": hash_strings(tokens), **(expected or {})}
+    differing = _first_difference(sidecar, wanted)
+    if differing:
+        field, stored, now = differing
+        raise FeatureError(
+            f"{sidecar_path} is stale: {field} was {stored} when it was made and is {now} now; {remedy}."
+        )
+    _, metadata, _ = read_safetensors_header(matrix_path)
+    if metadata.get("matrix_sha256") != sidecar.get("matrix_sha256"):
+        raise FeatureError(f"{matrix_path} is not the matrix that {sidecar_path.name} describes; {remedy}.")
+    matrix = map_safetensors(matrix_path, "matrix")
+    if matrix.dtype != np.float32 or list(matrix.shape) != sidecar.get("shape") or len(matrix) != len(tokens):
+        raise FeatureError(
+            f"{matrix_path} is {matrix.dtype} {list(matrix.shape)}, but float32 {sidecar.get('shape')} with "
+            f"{len(tokens)} rows is needed; {remedy}."
+        )
+    check_finite(matrix, f"{matrix_path} holds", remedy)
+    return FeatureSet(matrix, tokens, sidecar)
+
+
+def _remedy(sidecar_path: Path) -> str:
+    matrix_name = sidecar_path.with_suffix(".safetensors").name
+    return (
+        f"delete {matrix_name} and {sidecar_path.name}, or rebuild them with "
+        "`recbole-cdsr features NAME --force`"
+    )
+
+
+def _first_difference(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
+) -> tuple[str, str, str] | None:
+    for key, now in wanted.items():
+        was = stored.get(key)
+        if isinstance(now, Mapping):
+            nested = _first_difference(was if isinstance(was, Mapping) else {}, now, f"{prefix}{key}.")
+            if nested:
+                return nested
+        elif now is not None and was != now:
+            return f"{prefix}{key}", _shown(was), _shown(now)
+    return None
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return f"{text[:12]}…" if re.fullmatch(r"[0-9a-f]{64}", text) else text
