@@ -5,7 +5,8 @@ nothing where the stack still has what RecBole expects, and names the upstream i
 
 ====================  ==========================================================================================
 NumPy 2               `np.float_`, `np.complex_`, `np.unicode_` are gone (RecBole #2155)
-pandas 3              copy-on-write voids `frame[column].fillna(..., inplace=True)` (RecBole #2215)
+pandas 3              copy-on-write voids `frame[column].fillna(..., inplace=True)`; `Series.agg(len)` counts the
+                      series instead of its sequences (RecBole #2215)
 PyTorch >= 2.6        `torch.load` admits tensors only, RecBole's checkpoints hold its Config (RecBole #2174)
 SciPy >= 1.14         `dok_matrix._update` is gone (LightGCN, NGCF, NCL, GCMC, SpectralCF)
 ray                   `recbole.quick_start` imports `ray.tune`, which cannot be installed beside this stack
@@ -41,6 +42,7 @@ def mend() -> list[str]:
         importlib.import_module("recbole.quick_start")
         importlib.import_module("thop.profile")
     _fill_missing_values_for_pandas_3()
+    _measure_sequences_one_by_one()
     _restore_dok_update()
     _admit_recbole_checkpoints()
     return list(_mended)
@@ -49,7 +51,8 @@ def mend() -> list[str]:
 def _restore_numpy_names() -> None:
     import numpy as np
 
-    gone = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_}
+    # `np.float` itself RecBole's Config would restore; its metrics may be used without one.
+    gone = {"float_": np.float64, "complex_": np.complex128, "unicode_": np.str_, "float": np.float64}
     missing = [name for name in gone if name not in vars(np)]
     for name in missing:
         setattr(np, name, gone[name])
@@ -165,6 +168,36 @@ def _fill_missing_values_for_pandas_3() -> None:
 
     recbole_dataset.Dataset._fill_nan = fill_nan
     _mended.append(f"pandas {pd.__version__}: missing values are filled by assignment")
+
+
+def _measure_sequences_one_by_one() -> None:
+    """Give `Series.agg(len)` its meaning back inside the methods of RecBole's datasets that measure sequences."""
+    import pandas as pd
+
+    if isinstance(pd.Series([[1], [2, 3]]).agg(len), pd.Series):
+        return
+    from recbole.data.dataset import Dataset, SequentialDataset
+
+    whole_series = pd.Series.agg
+
+    def agg(self: pd.Series, func: object = None, *args: object, **kwargs: object) -> object:
+        return self.map(len) if func is len else whole_series(self, func, *args, **kwargs)
+
+    def measuring(original: Callable) -> Callable:
+        @functools.wraps(original)
+        def method(self: object, *args: object, **kwargs: object) -> object:
+            pd.Series.agg = agg
+            try:
+                return original(self, *args, **kwargs)
+            finally:
+                pd.Series.agg = whole_series
+
+        return method
+
+    for name in ("_remap", "_normalize", "_discretization"):
+        setattr(Dataset, name, measuring(getattr(Dataset, name)))
+    SequentialDataset._benchmark_presets = measuring(SequentialDataset._benchmark_presets)
+    _mended.append(f"pandas {pd.__version__}: sequences are measured one by one")
 
 
 def _restore_dok_update() -> None:
