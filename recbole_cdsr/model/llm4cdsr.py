@@ -365,4 +365,4 @@ def look_up(table: Tensor, id_groups: list[Tensor], like: list[Tensor] | None = 
     vectors = F.embedding(torch.cat([ids.flatten() for ids in id_groups]), table)
     parts = vectors.split([ids.numel() for ids in id_groups])
     shapes = [ids.shape for ids in like or id_groups]
-    return [part.view(*shape, -1) for part, shape in zip(parts, shapes, strict=True)]
+    return [part.view(*shape, table.shape[1]) for part, shape in zip(parts, shapes, strict=True)]

@@ -77,7 +77,7 @@ class SASRecBCE(SequentialRecommender):
             [len(items), len(positives), negatives.numel()]
         )
         states = self.encode(packed, item)[learnt]  # [M, d]
-        negative = negative.view(*negatives.shape, -1)  # [M, d] or [M, N, d]
+        negative = negative.view(*negatives.shape, states.shape[1])  # [M, d] or [M, N, d]
         negative_scores = torch.einsum("md,m...d->m...", states, negative)
         return sequence_bce((states * positive).sum(dim=1), negative_scores)
 

@@ -1,0 +1,158 @@
+"""The packed thread against a dense one, leaks, empty rows, dropout."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from dense_thread import dense_states
+
+from recbole_cdsr.model.layers import PackedWindows, SASRecThread
+
+WINDOW, WIDTH = 12, 8
+LENGTHS = [0, 1, WINDOW, 5, 0, 9, 2, 8, 1, 0]
+
+
+def random_thread(seed: int = 0, dropout: float = 0.0, window: int = WINDOW, **settings) -> SASRecThread:
+    """A thread in float64 whose every parameter is random, biases and norms included."""
+    torch.manual_seed(seed)
+    thread = SASRecThread(
+        WIDTH,
+        2,
+        settings.pop("n_heads", 2),
+        window,
+        dropout,
+        settings.pop("attn_dropout", dropout),
+        **settings,
+    )
+    with torch.no_grad():
+        for parameter in thread.parameters():
+            parameter.copy_(torch.randn_like(parameter) * 0.5)
+    return thread.double()
+
+
+def random_rows(lengths: list[int], seed: int = 1) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(n, WIDTH, generator=generator, dtype=torch.float64) for n in lengths]
+
+
+@pytest.mark.parametrize("lengths", [LENGTHS, [0, 0], [], [1], [300, 3, 0, 17, 65, 64, 16, 8, 9]])
+def test_layout_places_every_token_once(lengths: list[int]) -> None:
+    packed = PackedWindows.from_lengths(torch.tensor(lengths, dtype=torch.long))
+    expected_rows = [row for row, n in enumerate(lengths) for _ in range(n)]
+    assert packed.rows.tolist() == expected_rows
+    assert packed.columns.tolist() == [column for n in lengths for column in range(n)]
+    assert packed.pointers.tolist() == [0, *itertools.accumulate(lengths)]
+    # A token's slot leads back to it, and the slots after a row's end to its last token.
+    assert torch.equal(packed.token_of_slot[packed.slot_of_token], torch.arange(sum(lengths)))
+    seen: list[int] = []
+    for bucket in packed.buckets:
+        block = packed.token_of_slot[bucket.slots].view(bucket.n_rows, bucket.width)
+        for tokens, length in zip(block.tolist(), bucket.lengths.tolist(), strict=True):
+            row = expected_rows[tokens[0]]
+            start = packed.pointers[row].item()
+            assert length == lengths[row]
+            assert tokens == [start + min(column, length - 1) for column in range(bucket.width)]
+            seen.append(row)
+    assert sorted(seen) == [row for row, n in enumerate(lengths) if n]
+
+
+def test_a_long_row_does_not_widen_the_short_ones() -> None:
+    packed = PackedWindows.from_lengths(torch.tensor([200] + [7] * 127))
+    assert len(packed.token_of_slot) == 200 + 127 * 8
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+@pytest.mark.parametrize("mask_padding", [True, False])
+@pytest.mark.parametrize("positions", ["count", "column"])
+@pytest.mark.parametrize("n_heads", [1, 2, 4])
+def test_states_are_those_of_the_dense_thread(attention, mask_padding, positions, n_heads) -> None:
+    thread = random_thread(
+        attention=attention, mask_padding=mask_padding, positions=positions, n_heads=n_heads
+    )
+    rows = random_rows(LENGTHS)
+    packed = PackedWindows.from_lengths(torch.tensor(LENGTHS))
+    states = thread(packed, torch.cat(rows))
+    dense = dense_states(thread, rows)
+    expected = torch.cat([state[WINDOW - n :] for state, n in zip(dense, LENGTHS, strict=True)])
+    assert (states - expected).abs().max() < 1e-9
+    last = torch.stack([state[-1] for state in dense])  # an empty row's is the last norm's bias
+    assert (thread.last_state(packed, states) - last).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("mask_padding", [True, False])
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_gradients_are_those_of_the_dense_thread(attention, mask_padding) -> None:
+    thread = random_thread(attention=attention, mask_padding=mask_padding)
+    rows = random_rows(LENGTHS)
+    packed = PackedWindows.from_lengths(torch.tensor(LENGTHS))
+    direction = torch.randn(
+        sum(LENGTHS), WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
+    )
+
+    def gradients(states: torch.Tensor) -> list[torch.Tensor]:
+        return torch.autograd.grad((states * direction).sum(), list(thread.parameters()))
+
+    packed_gradients = gradients(thread(packed, torch.cat(rows)))
+    dense = dense_states(thread, rows)
+    dense_gradients = gradients(torch.cat([s[WINDOW - n :] for s, n in zip(dense, LENGTHS, strict=True)]))
+    for (name, _), ours, theirs in zip(
+        thread.named_parameters(), packed_gradients, dense_gradients, strict=True
+    ):
+        assert (ours - theirs).abs().max() < 1e-9, name
+    assert all(gradient.abs().max() > 0 for gradient in packed_gradients)
+
+
+@pytest.mark.parametrize("mask_padding", [True, False])
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+def test_only_bidirectional_attention_sees_later_items(attention, mask_padding) -> None:
+    thread = random_thread(attention=attention, mask_padding=mask_padding)
+    packed = PackedWindows.from_lengths(torch.tensor([9, 4]))
+    vectors = torch.cat(random_rows([9, 4]))
+    changed = vectors.clone()
+    changed[6] += 1.0
+    before, after = thread(packed, vectors), thread(packed, changed)
+    earlier_differ = (before[:6] - after[:6]).abs().max() > 1e-6
+    assert earlier_differ == (attention == "bidirectional")
+    assert (before[6:9] - after[6:9]).abs().max() > 1e-6
+    assert torch.equal(before[9:], after[9:])  # the other row
+
+
+def test_a_batch_of_empty_rows_yields_the_bias_of_the_last_norm() -> None:
+    thread = random_thread()
+    packed = PackedWindows.from_lengths(torch.zeros(3, dtype=torch.long))
+    states = thread(packed, torch.zeros(0, WIDTH, dtype=torch.float64))
+    assert states.shape == (0, WIDTH)
+    last = thread.last_state(packed, states)
+    assert torch.equal(last, thread.last_norm.bias.expand(3, -1))
+    last.sum().backward()
+    assert torch.equal(thread.last_norm.bias.grad, torch.full((WIDTH,), 3.0, dtype=torch.float64))
+
+
+def test_dropout_acts_in_training_only() -> None:
+    thread = random_thread(dropout=0.5)
+    packed = PackedWindows.from_lengths(torch.tensor([5, 3]))
+    vectors = torch.cat(random_rows([5, 3]))
+    assert not torch.equal(thread(packed, vectors), thread(packed, vectors))
+    thread.eval()
+    assert torch.equal(thread(packed, vectors), thread(packed, vectors))
+
+
+def test_dropped_padding_keys_are_dropped_one_by_one() -> None:
+    """The joint weight of P padding keys under dropout has the mean and variance of P separate keys."""
+    torch.manual_seed(0)
+    p, n_padding, n_draws = 0.5, 9, 4000
+    block = random_thread(attn_dropout=p, mask_padding=False).blocks[0].train()
+    # One query whose real key and the padding key have logit 0 and log 9: weights 0.1 and 9 × 0.1.
+    q = torch.zeros(n_draws, 1, 1, 4, dtype=torch.float64)
+    k = torch.zeros(n_draws, 1, 2, 4, dtype=torch.float64)
+    v = torch.zeros(n_draws, 1, 2, 4, dtype=torch.float64)
+    v[:, :, 1] = 1.0  # only padding carries value
+    count = torch.full((n_draws,), float(n_padding), dtype=torch.float64)
+    bias = torch.stack([torch.zeros_like(count), count.log()], dim=1)[:, None, None]
+    out = block._attention(q, k, v, bias, False, count)[:, 0, 0, 0]
+    each = 1 / (n_padding + 1)
+    expected_std = (n_padding * (each / (1 - p)) ** 2 * p * (1 - p)) ** 0.5
+    assert abs(out.mean() - 0.9) < 4 * expected_std / n_draws**0.5
+    assert abs(out.std() / expected_std - 1) < 0.06

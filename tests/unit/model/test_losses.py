@@ -1,0 +1,74 @@
+"""Losses against loops over their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from recbole_cdsr.model.losses import bce_with_negatives, sequence_bce, soft_clip
+
+
+def test_bce_is_the_sum_of_both_cross_entropies() -> None:
+    positive, negative = torch.randn(7, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
+    expected = F.binary_cross_entropy_with_logits(positive, torch.ones_like(positive), reduction="none")
+    expected = expected + F.binary_cross_entropy_with_logits(
+        negative, torch.zeros_like(negative), reduction="none"
+    )
+    assert torch.allclose(bce_with_negatives(positive, negative), expected, rtol=1e-12)
+    assert torch.allclose(sequence_bce(positive, negative), expected.mean(), rtol=1e-12)
+
+
+def test_several_negatives_count_by_their_mean() -> None:
+    positive, negative = torch.randn(7, dtype=torch.float64), torch.randn(7, 3, dtype=torch.float64)
+    expected = torch.stack([bce_with_negatives(positive, negative[:, j]) for j in range(3)]).mean(0)
+    assert torch.allclose(bce_with_negatives(positive, negative), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 4)])
+def test_no_position_gives_zero_that_can_be_stepped_on(shape) -> None:
+    scores = torch.zeros(0, requires_grad=True)
+    loss = sequence_bce(scores, torch.zeros(shape))
+    loss.backward()
+    assert loss.item() == 0
+
+
+def test_bce_survives_extreme_logits() -> None:
+    loss = bce_with_negatives(torch.tensor([-1e4, 1e4]), torch.tensor([1e4, -1e4]))
+    assert loss.tolist() == [2e4, 0.0]
+
+
+@pytest.mark.parametrize("temperature", [0.3, 1.0, 2.5])
+def test_soft_clip_is_its_formula(temperature: float) -> None:
+    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def dot(a, b) -> float:
+        return sum(float(p) * float(q) for p, q in zip(a, b, strict=True))
+
+    def softmax(values: list[float]) -> list[float]:
+        total = sum(math.exp(v) for v in values)
+        return [math.exp(v) / total for v in values]
+
+    rows = range(4)
+    targets = [softmax([(dot(y[i], y[j]) + dot(x[i], x[j])) / 2 * temperature for j in rows]) for i in rows]
+    forward = [softmax([dot(x[i], y[j]) / temperature for j in rows]) for i in rows]
+    backward = [softmax([dot(y[i], x[j]) / temperature for j in rows]) for i in rows]
+    expected = 0.0
+    for i in rows:
+        for j in rows:
+            expected -= targets[i][j] * math.log(forward[i][j]) / 8
+            expected -= targets[j][i] * math.log(backward[i][j]) / 8
+    assert abs(soft_clip(x, y, temperature).item() - expected) < 1e-10
+
+
+def test_soft_clip_sends_gradients_through_the_targets() -> None:
+    x, y = (torch.randn(5, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda a, b: soft_clip(a, b, 0.7), (x, y))
+
+
+def test_soft_clip_of_one_pair_and_of_none_is_zero() -> None:
+    assert soft_clip(torch.randn(1, 4), torch.randn(1, 4), 1.0).item() == 0
+    assert soft_clip(torch.zeros(0, 4), torch.zeros(0, 4), 1.0).item() == 0
