@@ -21,6 +21,7 @@ import importlib
 import importlib.util
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -163,10 +164,11 @@ def _fill_missing_values_for_pandas_3() -> None:
                     feat[field] = feat[field].fillna(0)
                 elif self.field2type[field] == FeatureType.FLOAT:
                     feat[field] = feat[field].fillna(feat[field].mean())
-        with pd.option_context("mode.chained_assignment", None):
-            original(self)
+        original(self)
 
     recbole_dataset.Dataset._fill_nan = fill_nan
+    # RecBole's own in-place fills remain, without effect; their warnings would tell a user nothing.
+    warnings.filterwarnings("ignore", category=pd.errors.ChainedAssignmentError, module=r"recbole\.data\.dataset")
     _mended.append(f"pandas {pd.__version__}: missing values are filled by assignment")
 
 
