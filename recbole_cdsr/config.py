@@ -1,0 +1,419 @@
+"""`CDSRConfig`: RecBole's Config that finds our models and settings, evaluates nothing and says what is wrong.
+
+Precedence, highest first: command line, `config_dict`, config files (the later file), our dataset YAML, our model
+YAML, our overall YAML, RecBole's own YAML as RecBole loads it. Our overall YAML holds the shared protocol only, so
+that RecBole's baselines keep their own hyper-parameters.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from logging import Logger, getLogger
+from typing import Any
+
+from recbole.config import Config
+from recbole.utils import InputType, ModelType
+
+from recbole_cdsr import config_checks as checks
+from recbole_cdsr import config_saved
+from recbole_cdsr.config_names import (
+    LAUNCHER_KEYS,
+    OUR_MODELS,
+    check_dataset_name,
+    data_folder,
+    did_you_mean,
+    find_model_class,
+    known_keys,
+    near_matches,
+    props_file,
+)
+from recbole_cdsr.config_values import (
+    ConfigLoader,
+    Plain,
+    Setting,
+    parse_command_line,
+    parse_text,
+    plain_copy,
+    read_config_file,
+    split_config_files,
+)
+from recbole_cdsr.errors import ConfigError
+
+__all__ = ["OUR_MODELS", "CDSRConfig", "split_config_files"]
+
+DEEP_MERGED = ("eval_args", "load_col")
+# RecBole unpickles `<checkpoint_dir>/<dataset>-<class>.pth` when it finds one and is given no other place. Nothing can
+# lie below the null device, so that it finds none.
+NO_PICKLE = os.path.join(os.devnull, "pickles-are-not-read")
+
+
+class _TypedValues(dict[str, Any]):
+    """Values that have their types already, so that a text in them stays a text."""
+
+
+class CDSRConfig(Config):
+    """All settings of one run.
+
+    Parameters
+    ----------
+    model
+        Name of one of our models or of RecBole's, or a model class; None takes it from the settings.
+    dataset
+        Name of the dataset; None takes it from the settings.
+    config_file_list
+        YAML files, the later over the earlier.
+    config_dict
+        Settings; strings in it are read as on the command line.
+    command_line
+        Arguments `--key=value`. None takes `sys.argv[1:]`, as RecBole does; those belong to whatever program is
+        running, so what is not of that form is then only reported in `warnings`. `[]` stands for none.
+
+    Attributes
+    ----------
+    warnings
+        What is probably a mistake, such as an unknown key with the nearest known one.
+    notices
+        What was decided about a setting of the user's.
+
+    Raises
+    ------
+    ConfigError
+        On anything that cannot be honoured, naming the key, the value and where it came from.
+    """
+
+    def __init__(
+        self,
+        model: str | type | None = None,
+        dataset: str | None = None,
+        config_file_list: str | Sequence[str] | None = None,
+        config_dict: Mapping[str, Any] | None = None,
+        command_line: Sequence[str] | None = None,
+    ) -> None:
+        self.warnings: list[str] = []
+        self.notices: list[str] = []
+        self._logged = False
+        self._command_line = command_line
+        self._settings: dict[str, Setting] = {}
+        super().__init__(model, dataset, split_config_files(config_file_list), config_dict)
+        for key in LAUNCHER_KEYS:
+            self.final_config_dict.pop(key, None)
+        self.final_config_dict["dataset_save_path"] = NO_PICKLE
+        self.final_config_dict["dataloaders_save_path"] = NO_PICKLE
+        # RecBole's transforms and datasets put entries of their own into a configuration later on.
+        self._keys = frozenset(self.final_config_dict)
+        self._warn_of_unknown_keys()
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def _init_parameters_category(self) -> None:
+        super()._init_parameters_category()
+        # RecBole appends to these lists, which belong to its module and not to one configuration.
+        self.parameters = {category: list(keys) for category, keys in self.parameters.items()}
+        ours = read_config_file(props_file("overall")).settings
+        known = {key for keys in self.parameters.values() for key in keys}
+        self.parameters["Cross-domain"] = [key for key in ours if key not in known]
+
+    def _build_yaml_loader(self) -> type[ConfigLoader]:
+        return ConfigLoader
+
+    def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: parse_text(value) if isinstance(value, str) else value for key, value in config_dict.items()
+        }
+
+    def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
+        for file in file_list or []:
+            found = read_config_file(file)
+            self.warnings += found.remarks
+            self._take(found.settings)
+        return {key: setting.value for key, setting in self._settings.items()}
+
+    def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
+        if config_dict is not None and not isinstance(config_dict, Mapping):
+            raise ConfigError(
+                f"config_dict is {type(config_dict).__name__}; it must be a mapping of keys to values."
+            )
+        typed = isinstance(config_dict, _TypedValues)
+        settings = {}
+        for key, value in (config_dict or {}).items():
+            if not isinstance(key, str):
+                raise ConfigError(f"config_dict has the key {key!r}; keys must be strings.")
+            if isinstance(value, str) and not typed:
+                settings[key] = Setting.from_text(value, "config_dict")
+            elif key == "model" and isinstance(value, type):
+                settings[key] = Setting(value, "config_dict")
+            else:
+                try:
+                    settings[key] = Setting(plain_copy(value), "config_dict")
+                except ValueError as error:
+                    raise ConfigError(f"{key} from config_dict cannot be used: {error}.") from None
+        self._take(settings)
+        return {key: setting.value for key, setting in settings.items()}
+
+    def _load_cmd_line(self) -> dict[str, Any]:
+        arguments = self._command_line
+        if arguments is None:
+            # A notebook's kernel is started with arguments of its own.
+            arguments = [] if "ipykernel_launcher" in sys.argv[0] else sys.argv[1:]
+        texts, faults = parse_command_line(arguments)
+        if faults and self._command_line is not None:
+            raise ConfigError(f"{faults[0]}.")
+        self.warnings += [f"Command-line argument ignored: {sentence}." for sentence in faults]
+        settings = {key: Setting.from_text(text, "the command line") for key, text in texts.items()}
+        self._take(settings)
+        return {key: setting.value for key, setting in settings.items()}
+
+    def _take(self, settings: Mapping[str, Setting]) -> None:
+        """Put settings over those taken before; mappings that are known to be merged are."""
+        for key, setting in settings.items():
+            earlier = self._settings.get(key)
+            if (
+                key in DEEP_MERGED
+                and earlier
+                and isinstance(earlier.value, dict)
+                and isinstance(setting.value, dict)
+            ):
+                setting = Setting({**earlier.value, **setting.value}, setting.origin)
+            self._settings[key] = setting
+
+    def _merge_external_config_dict(self) -> None:
+        checks.check_refused(self._settings)
+        self.external_config_dict = {key: setting.value for key, setting in self._settings.items()}
+
+    def _get_model_and_dataset(self, model: str | type | None, dataset: str | None) -> tuple[str, type, str]:
+        named = {}
+        for key, given in (("model", model), ("dataset", dataset)):
+            named[key] = given if given is not None else self._name_from_settings(key)
+        dataset = check_dataset_name(named["dataset"])
+        if isinstance(named["model"], type):
+            return named["model"].__name__, named["model"], dataset
+        if not isinstance(named["model"], str):
+            raise ConfigError(f"model is {named['model']!r}; it must be the name of a model, or its class.")
+        return named["model"], find_model_class(named["model"]), dataset
+
+    def _name_from_settings(self, key: str) -> Any:
+        setting = self._settings.get(key)
+        if setting is None or setting.value is None:
+            raise ConfigError(f"No {key} is named; write --{key}=<name>, or set {key} in a config file.")
+        return setting.value if isinstance(setting.value, type) else checks.typed_value(key, setting, {})
+
+    def _load_internal_config_dict(self, model: str, model_class: type, dataset: str) -> None:
+        super()._load_internal_config_dict(model, model_class, dataset)
+        defaults = self.internal_config_dict
+        if defaults["MODEL_TYPE"] == ModelType.DECISIONTREE:
+            raise ConfigError(
+                f"{model} learns from labels and the protocol ranks candidates; choose another model."
+            )
+        if defaults["MODEL_TYPE"] == ModelType.CONTEXT:
+            # RecBole trains these on labelled rows; interactions have no label here, so negatives are drawn.
+            defaults["train_neg_sample_args"] = {"distribution": "uniform"}
+        files = [props_file("overall"), props_file("dataset", dataset)]
+        if model in OUR_MODELS:
+            files.insert(1, props_file("model", model))
+        for file in files:
+            if file is None:
+                continue
+            for key, setting in read_config_file(file).settings.items():
+                if key in DEEP_MERGED and isinstance(defaults.get(key), dict):
+                    defaults[key] = {**defaults[key], **setting.value}
+                else:
+                    defaults[key] = setting.value
+
+    # -- deciding -----------------------------------------------------------------------------------------------
+
+    def _get_final_config_dict(self) -> dict[str, Any]:
+        final = copy.deepcopy(self.internal_config_dict)
+        self._defaults = self.internal_config_dict
+        for key, setting in self._settings.items():
+            if key in ("model", "dataset", *LAUNCHER_KEYS):
+                continue
+            value = checks.typed_value(key, setting, self._defaults)
+            if key == "load_col":
+                value = self._load_col(setting)
+            final[key] = value
+        return final
+
+    def _load_col(self, setting: Setting) -> dict[str, Any] | None:
+        value = setting.value
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            raise checks.fault("load_col", setting, "a mapping of file suffixes to lists of columns")
+        merged = {**(self._defaults.get("load_col") or {}), **value}
+        required = {
+            "inter": ["USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"],
+            "item": ["ITEM_ID_FIELD", "DOMAIN_FIELD"],
+        }
+        for suffix, fields in required.items():
+            columns = merged.get(suffix)
+            if not isinstance(columns, list):
+                continue
+            names = [self._settings[f].value if f in self._settings else self._defaults[f] for f in fields]
+            missing = [name for name in names if name not in columns]
+            if missing:
+                self.notices.append(
+                    f"load_col.{suffix}: {', '.join(missing)} added, which the protocol needs."
+                )
+                merged[suffix] = [*columns, *missing]
+        return merged
+
+    def _set_default_parameters(self) -> None:
+        final = self.final_config_dict
+        self._settle_evaluation(final)
+        self._settle_negatives(final)
+        self._settle_rows(final)
+        self._data_root = final["data_path"]
+        try:
+            super()._set_default_parameters()
+        except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:
+            raise ConfigError(str(error)) from None
+        if self.dataset != "ml-100k":  # RecBole brings that one along
+            final["data_path"] = data_folder(self._data_root, self.dataset)
+        self._data_folder = final["data_path"]
+
+    def _effective(self, key: str) -> Setting:
+        return self._settings.get(key) or Setting(self.final_config_dict.get(key), "the defaults")
+
+    def _settle_evaluation(self, final: dict[str, Any]) -> None:
+        eval_args = dict(self._defaults["eval_args"])
+        candidates = None
+        if "eval_args" in self._settings:
+            given, candidates, unknown = checks.check_eval_args(self._settings["eval_args"])
+            eval_args.update(given)
+            for key in unknown:
+                hint = did_you_mean(key, ["split", "order", "group_by", "mode"], 1)
+                self.warnings.append(f"eval_args.{key} means nothing{hint}")
+        # RecBole's sampled loader scores every row N + 1 times; candidates are read off the full scores instead.
+        final["eval_args"] = {**eval_args, "mode": {"valid": "full", "test": "full"}}
+        if candidates is not None and "eval_candidates" not in self._settings:
+            final["eval_candidates"] = candidates
+            if candidates != ["full"]:
+                self.notices.append(f"eval_args.mode is read as eval_candidates: [{', '.join(candidates)}].")
+        else:
+            final["eval_candidates"] = checks.check_eval_candidates(self._effective("eval_candidates"))
+            if candidates is not None and candidates != final["eval_candidates"]:
+                self.notices.append("eval_args.mode is not used, for eval_candidates is given.")
+        final["metrics"] = checks.check_metrics(self._effective("metrics"))
+        final["topk"] = checks.check_topk(self._effective("topk"))
+        final["valid_metric"] = checks.check_valid_metric(
+            self._effective("valid_metric"), final["metrics"], final["topk"], final["select"]
+        )
+
+    def _settle_negatives(self, final: dict[str, Any]) -> None:
+        setting = self._settings.get("train_neg_sample_args")
+        value = final.get("train_neg_sample_args")
+        if value == "None" or (
+            isinstance(value, dict) and value.get("distribution") in (None, "None", "none")
+        ):
+            value = None
+        per_user = getattr(self.model_class, "rows_per", None) == "user"
+        cross_entropy = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
+        if per_user or cross_entropy:
+            if setting is not None and value is not None:
+                reason = "draws its negatives itself" if per_user else "scores all items (loss_type is CE)"
+                self.notices.append(f"train_neg_sample_args is not used: {self.model} {reason}.")
+            value = None
+        elif value is None and getattr(self.model_class, "input_type", None) == InputType.PAIRWISE:
+            raise ConfigError(
+                f"train_neg_sample_args is null {checks.as_origin(self._effective('train_neg_sample_args').origin)}, "
+                f"but {self.model} learns from pairs; remove it."
+            )
+        elif value is not None:
+            if not isinstance(value, dict) or value.get("distribution", "uniform") not in (
+                "uniform",
+                "popularity",
+            ):
+                raise checks.fault(
+                    "train_neg_sample_args",
+                    self._effective("train_neg_sample_args"),
+                    "a mapping such as {distribution: uniform, sample_num: 1}, with the distribution uniform or "
+                    "popularity",
+                )
+            value = {"distribution": "uniform", **value}
+        final["train_neg_sample_args"] = value
+
+    def _settle_rows(self, final: dict[str, Any]) -> None:
+        if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not final["repeatable"]:
+            where = checks.as_origin(self._effective("repeatable").origin)
+            raise ConfigError(f"repeatable is False {where}, but {self.model} is sequential; remove it.")
+        if final["filter_inter_by_user_or_item"]:
+            self.notices.append(
+                "filter_inter_by_user_or_item is kept False: an interaction whose item .item lacks is an error here, "
+                "and no row is dropped unseen."
+            )
+            final["filter_inter_by_user_or_item"] = False
+
+    def _init_device(self) -> None:
+        super()._init_device()
+        if not self.final_config_dict["use_gpu"]:
+            import torch
+
+            # RecBole looks at gpu_id alone.
+            self.final_config_dict["device"] = torch.device("cpu")
+
+    # -- telling ------------------------------------------------------------------------------------------------
+
+    def _warn_of_unknown_keys(self) -> None:
+        for key, setting in self._settings.items():
+            if key in self._defaults or key in known_keys():
+                continue
+            near = near_matches(key, self._defaults, 1) or near_matches(key, known_keys(), 1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            self.warnings.append(f"{key} ({checks.as_origin(setting.origin)}) is not a known setting{hint}")
+
+    def log_notices(self, logger: Logger | None = None) -> None:
+        """Log `warnings` as warnings and `notices` as information."""
+        logger = logger or getLogger()
+        for sentence in self.warnings:
+            logger.warning(sentence)
+        for sentence in self.notices:
+            logger.info(sentence)
+        self._logged = True
+
+    def __str__(self) -> str:
+        told = [] if self._logged else [*self.warnings, *self.notices]
+        return super().__str__() + "".join(f"Note: {sentence}\n" for sentence in told)
+
+    # -- saving -------------------------------------------------------------------------------------------------
+
+    def plain(self) -> dict[str, Plain]:
+        """The configuration as plain data: what JSON, YAML and `torch.load(weights_only=True)` can carry.
+
+        What follows from the rest (device, enumerations, the loaders' arguments) is left out, and `data_path` is the
+        folder of datasets as it was given, so that the configuration means the same on another machine.
+        """
+        return config_saved.plain_settings(self.final_config_dict, self._data_folder, self._data_root)
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> CDSRConfig:
+        """Rebuild a configuration from `plain()`; its values are checked like any others.
+
+        Raises
+        ------
+        ConfigError
+            The values are no configuration, or one that cannot be honoured.
+        """
+        if not isinstance(values, Mapping) or not all(
+            isinstance(values.get(key), str) for key in ("model", "dataset")
+        ):
+            raise ConfigError("This is not a saved configuration: it names no model and dataset.")
+        settings = _TypedValues(
+            {key: value for key, value in values.items() if key not in config_saved.DERIVED}
+        )
+        config = cls(values["model"], values["dataset"], config_dict=settings, command_line=[])
+        config.warnings.clear()
+        config.notices.clear()
+        return config
+
+    def fingerprint(self) -> str:
+        """8 hexadecimal digits that agree for two configurations whose training is the same.
+
+        How long to train, where files lie, the device and what is merely reported do not count; of `eval_candidates`
+        only the entry that selects the model does.
+        """
+        return config_saved.fingerprint(
+            {key: value for key, value in self.plain().items() if key in self._keys}
+        )

@@ -1,0 +1,92 @@
+"""A configuration as plain data for checkpoints and results, and the fingerprint of its training."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from recbole_cdsr.config_values import Plain, plain_copy
+
+# What RecBole derives from the rest, or what belongs to this process: never part of a saved configuration.
+DERIVED = frozenset(
+    [
+        "MODEL_TYPE",
+        "MODEL_INPUT_TYPE",
+        "eval_type",
+        "device",
+        "single_spec",
+        "local_rank",
+        "valid_neg_sample_args",
+        "test_neg_sample_args",
+        "valid_metric_bigger",
+        "dataset_save_path",
+        "dataloaders_save_path",
+    ]
+)
+# What does not change the parameters that an epoch of training ends with.
+NOT_TRAINING = frozenset(
+    [
+        "epochs",
+        "stopping_step",
+        "eval_batch_size",
+        "show_progress",
+        "result_file",
+        "checkpoint_dir",
+        "run_dir",
+        "resume",
+        "state",
+        "gpu_id",
+        "use_gpu",
+        "worker",
+        "log_wandb",
+        "wandb_project",
+        "data_path",
+        "metrics",
+        "topk",
+        "metric_decimal_place",
+        "loss_decimal_place",
+    ]
+)
+
+
+def plain_settings(values: Mapping[str, Any], data_folder: str, data_root: str) -> dict[str, Plain]:
+    """The settings among `values`, as plain data.
+
+    Parameters
+    ----------
+    values
+        A final configuration.
+    data_folder, data_root
+        Where the dataset was found, and the folder of datasets as it was configured, which replaces it.
+    """
+    plain: dict[str, Plain] = {}
+    for key, value in values.items():
+        if key in DERIVED:
+            continue
+        try:
+            plain[key] = plain_copy(value)
+        except ValueError:
+            continue  # something a loader or a trainer put there, not a setting
+    if plain["data_path"] == data_folder:
+        plain["data_path"] = data_root
+    negatives = plain["train_neg_sample_args"]
+    if isinstance(negatives, dict) and negatives["distribution"] == "none":
+        plain["train_neg_sample_args"] = None  # as it is written; RecBole spells it out
+    return plain
+
+
+def fingerprint(plain: Mapping[str, Plain]) -> str:
+    """8 hexadecimal digits over the settings that influence training; see `CDSRConfig.fingerprint`."""
+
+    def canonical(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: canonical(entry) for key, entry in value.items()}
+        if isinstance(value, list):
+            return [canonical(entry) for entry in value]
+        return int(value) if isinstance(value, float) and value.is_integer() else value
+
+    training = {key: canonical(value) for key, value in plain.items() if key not in NOT_TRAINING}
+    training["eval_candidates"] = training["eval_candidates"][:1]  # the entry that selects the model
+    return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+import yaml
+
+from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.errors import ConfigError
+
+
+def make(model="BPR", dataset="douban", files=None, settings=None, command_line=()) -> CDSRConfig:
+    return CDSRConfig(model, dataset, files, settings, list(command_line))
+
+
+def refusal(**kwargs) -> str:
+    with pytest.raises(ConfigError) as caught:
+        make(**kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+class TestKinds:
+    @pytest.mark.parametrize(
+        ("key", "value", "expected"),
+        [
+            ("epochs", "many", "a whole number"),
+            ("epochs", 2.5, "a whole number"),
+            ("epochs", True, "a whole number"),
+            ("epochs", None, "a whole number"),
+            ("epochs", [5], "a whole number"),
+            ("learning_rate", "fast", "a number"),
+            ("learning_rate", True, "a number"),
+            ("learning_rate", None, "a number"),
+            ("use_gpu", 1, "True or False"),
+            ("use_gpu", "maybe", "True or False"),
+            ("fold_in", "yes", "True or False"),
+            ("learner", 5, "a text"),
+            ("checkpoint_dir", ["saved"], "a text"),
+            ("data_path", None, "a text"),
+            ("run_dir", 5.5, "a text"),
+            ("llm_permute_seed", "abc", "a whole number"),
+            ("embedding_size", "64x", "a whole number"),
+            ("topk", "ten", "a whole number from 1"),
+            ("topk", [5, 0], "a whole number from 1"),
+            ("topk", [], "a whole number from 1"),
+            ("topk", True, "a whole number from 1"),
+            ("metrics", 5, "a list of metrics"),
+            ("metrics", [], "a list of metrics"),
+        ],
+    )
+    def test_a_wrong_kind_names_key_value_origin_and_what_is_expected(self, key, value, expected):
+        message = refusal(settings={key: value})
+        assert message.startswith(f"{key} is {value!r} from config_dict; it must be {expected}")
+
+    def test_the_origin_is_named(self, tmp_path):
+        assert "from the command line" in refusal(command_line=["--epochs=many"])
+        (tmp_path / "a.yaml").write_text("seed: 1\n\nepochs: many\n")
+        assert "a.yaml, line 3" in refusal(files=[str(tmp_path / "a.yaml")])
+
+    @pytest.mark.parametrize(
+        ("model", "key", "value", "kept"),
+        [
+            ("BPR", "learning_rate", 1, 1.0),
+            ("BPR", "metrics", "ndcg", ["NDCG"]),
+            ("BPR", "metrics", "Hit,ndcg,HIT", ["Hit", "NDCG"]),
+            ("BPR", "topk", [10, 5, 10], [10, 5]),
+            ("BPR", "topk", (10, 20), [10, 20]),
+            ("BPR", "clip_grad_norm", {"max_norm": 5}, {"max_norm": 5}),
+            ("BPR", "user_inter_num_interval", None, None),
+            ("SASRec", "hidden_dropout_prob", 0, 0.0),
+            ("SASRecCPR", "hidden_dropout_prob", 0.5, 0.5),
+            ("SASRecCPR", "use_proj_bias", True, True),
+            ("SASRecCPR", "reranker_CAN_NUM", "500,100,20", "500,100,20"),
+            ("SimpleX", "negative_weight", 2.5, 2.5),
+            ("FEARec", "fredom_type", "None", "None"),
+            ("FEARec", "spatial_ratio", 0.3, 0.3),
+            ("LLM4CDSR", "global_dim", None, None),
+            ("LLM4CDSR", "learner", "'adam'", "adam"),
+            ("LLM4CDSR", "exclude_history", "recbole", "recbole"),
+            ("LLM4CDSR", "run_dir", "2021", "2021"),
+            ("LLM4CDSR", "transform", "None", None),
+        ],
+    )
+    def test_what_recbole_takes_is_taken(self, model, key, value, kept):
+        extra = {"valid_metric": "NDCG@10"}
+        config = make(model, settings={key: value, **extra})
+        assert config[key] == kept
+        assert type(config[key]) is type(kept)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("epochs", -1),
+            ("train_batch_size", 0),
+            ("eval_batch_size", 0),
+            ("learning_rate", 0),
+            ("learning_rate", -0.1),
+            ("learning_rate", float("inf")),
+            ("learning_rate", float("nan")),
+            ("learning_rate", "1e999"),
+            ("weight_decay", -1),
+            ("MAX_ITEM_LIST_LENGTH", 0),
+            ("hidden_dropout_prob", 1),
+            ("hidden_dropout_prob", -0.1),
+            ("attn_dropout_prob", 1.0),
+            ("eval_step", 1.5),
+            ("seed", -1),
+            ("seed", 2**32),
+            ("profile_clusters", 0),
+            ("select", "both"),
+            ("ties", "random"),
+            ("candidate_domains", "mine"),
+            ("exclude_history", "no"),
+            ("exclude_history", 1),
+        ],
+    )
+    def test_a_value_out_of_range_is_refused(self, key, value):
+        assert refusal(model="SASRec", settings={key: value}).startswith(f"{key} is ")
+
+    @pytest.mark.parametrize(("key", "value"), [("epochs", 0), ("hidden_dropout_prob", 0), ("topk", 1)])
+    def test_the_ends_of_a_range_belong_to_it(self, key, value):
+        metric = {"valid_metric": "NDCG@1"} if key == "topk" else {}
+        assert make("SASRec", settings={key: value, **metric})[key] in (value, [value])
+
+
+class TestMetrics:
+    def test_an_unknown_metric_is_named_with_near_ones(self):
+        assert "did you mean NDCG?" in refusal(settings={"metrics": ["Hit", "NDGC"]})
+        message = refusal(settings={"metrics": "quality"})
+        assert "NDCG" in message
+        assert "MRR" in message
+        assert " AUC" not in message
+
+    @pytest.mark.parametrize("name", ["AUC", "LogLoss", "rmse", "MAE"])
+    def test_metrics_of_single_scores_are_refused(self, name):
+        assert "ranks candidates" in refusal(settings={"metrics": ["NDCG", name]})
+
+    @pytest.mark.parametrize(
+        ("given", "kept"),
+        [
+            ("NDCG@10", "NDCG@10"),
+            ("ndcg@20", "NDCG@20"),
+            ("HIT@5", "Hit@5"),
+            ("NDCG@10_movie", "NDCG@10_movie"),
+            ("mrr@1_Food_and-drink_2", "MRR@1_food_and-drink_2"),
+        ],
+    )
+    def test_valid_metric_in_any_case_with_or_without_a_domain(self, given, kept):
+        config = make(settings={"valid_metric": given})
+        assert config["valid_metric"] == kept
+        assert config["valid_metric_bigger"] is True
+
+    @pytest.mark.parametrize(
+        "given", ["NDCG", "NDCG@7", "Recall@10", "NDCG@10_", "NDCG@10-movie", "@10", "", "NDCG@10_a b"]
+    )
+    def test_valid_metric_must_be_computed(self, given):
+        message = refusal(settings={"valid_metric": given})
+        assert "valid_metric" in message
+        assert "NDCG@10, NDCG@20" in message
+
+    def test_valid_metric_follows_metrics_and_topk(self):
+        assert "the defaults" in refusal(settings={"topk": [5]})
+        assert make(settings={"topk": 5, "valid_metric": "mrr@5"})["valid_metric"] == "MRR@5"
+        assert make(settings={"metrics": "GAUC", "valid_metric": "gauc"})["valid_metric"] == "GAUC"
+
+    def test_one_domain_and_every_domain_exclude_each_other(self):
+        assert make(settings={"select": "per_domain"})["select"] == "per_domain"
+        message = refusal(settings={"select": "per_domain", "valid_metric": "NDCG@10_movie"})
+        assert "per_domain" in message
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("benchmark_filename", ["train", "valid", "test"]),
+            ("save_dataset", True),
+            ("dataset_save_path", "saved/x.pth"),
+            ("save_dataloaders", True),
+            ("dataloaders_save_path", "saved/x.pth"),
+            ("local_rank", 0),
+            ("nproc", 2),
+            ("nproc", 0),
+            ("nproc", "two"),
+            ("world_size", 4),
+        ],
+    )
+    def test_what_cannot_be_honoured_is_refused_in_one_line(self, key, value, tmp_path):
+        assert refusal(settings={key: value}).startswith(key)
+        (tmp_path / "a.yaml").write_text(yaml.safe_dump({key: value}))
+        assert "a.yaml, line 1" in refusal(files=[str(tmp_path / "a.yaml")])
+
+    def test_the_values_that_ask_for_nothing_are_accepted(self):
+        config = make(
+            settings={"save_dataset": False, "benchmark_filename": None, "nproc": 1, "world_size": -1}
+        )
+        assert config.warnings == []
+
+    def test_recbole_finds_no_pickle_to_read(self):
+        config = make()
+        for key in ("dataset_save_path", "dataloaders_save_path"):
+            assert config[key]  # RecBole falls back to a file in checkpoint_dir when there is none
+            assert not os.path.exists(config[key])
+
+    @pytest.mark.parametrize(
+        ("name", "near"),
+        [
+            ("sasrec", "SASRec"),
+            ("LLM4CDRS", "LLM4CDSR"),
+            ("llm4cdsr", "LLM4CDSR"),
+            ("GRU4Recc", "GRU4Rec"),
+            ("xdeepfm", "xDeepFM"),
+            ("LigthGCN", "LightGCN"),
+        ],
+    )
+    def test_an_unknown_model_is_named_with_near_ones(self, name, near):
+        message = refusal(model=name)
+        assert name in message
+        assert near in message.split("did you mean")[1]
+
+    @pytest.mark.parametrize("name", ["Nonsense", "os.path", "", "../x", "..", "LLM4CDSR.x", 5])
+    def test_a_name_of_nothing(self, name):
+        assert "model" in refusal(model=name)
+
+    def test_missing_names_are_asked_for(self):
+        assert "--model=" in refusal(model=None)
+        assert "--dataset=" in refusal(dataset=None)
+
+    def test_decision_trees_are_refused_without_their_packages(self):
+        assert "XGBoost" in refusal(model="XGBoost")
+        assert "LightGBM" in refusal(model="LightGBM")
+
+    def test_a_malformed_command_line_is_refused(self):
+        assert refusal(command_line=["--epochs", "5"]) == "--epochs 5 is not understood: write --epochs=5."
+        assert "positional" in refusal(command_line=["positional"])
+        assert "given twice" in refusal(command_line=["--epochs=5", "--epochs=6"])
+
+    def test_objects_are_refused(self):
+        assert "object" in refusal(settings={"note": object()})
+        assert "keys must be strings" in refusal(settings={5: 1})
+        assert "mapping" in refusal(settings=["epochs"])
+
+
+class TestUnknownKeys:
+    @pytest.mark.parametrize(
+        ("model", "key", "near"),
+        [
+            ("SASRec", "hiden_size", "hidden_size"),
+            ("LLM4CDSR", "learning_rat", "learning_rate"),
+            ("BPR", "eval_candidate", "eval_candidates"),
+            ("BPR", "max_item_list_length", "MAX_ITEM_LIST_LENGTH"),
+        ],
+    )
+    def test_they_are_warned_of_with_the_nearest_known_one(self, model, key, near):
+        (warning,) = make(model, settings={key: 5}).warnings
+        assert warning == f"{key} (from config_dict) is not a known setting; did you mean {near}?"
+
+    def test_the_place_is_named(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("epochs: 1\nzzqqxx: 1\n")
+        (warning,) = make(files=[str(tmp_path / "a.yaml")]).warnings
+        assert "a.yaml, line 2) is not a known setting." in warning
+
+    def test_keys_that_another_model_or_recbole_reads_are_known(self):
+        known = {"n_layers": 2, "hidden_size": 32, "encoding": "utf-8", "tail_ratio": 0.1, "alpha": 0.5}
+        config = make("BPR", settings=known)
+        assert config.warnings == []
+        assert config["n_layers"] == 2
