@@ -18,7 +18,7 @@ def has_user_table(model_class: type) -> bool:
     model_class
         A RecBole model class.
     """
-    if "has_user_table" in vars(model_class):
+    if hasattr(model_class, "has_user_table"):
         return model_class.has_user_table
     if model_class.type == ModelType.SEQUENTIAL:
         return "USER_ID" in inspect.getsource(model_class)

@@ -87,6 +87,7 @@ class LLM4CDSR(SequentialRecommender):
     rows_per = "user"
     needs_domain_pairs = True
     uses_llm_features = True
+    has_user_table = False  # profiles guide training only; scores need no user
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -43,6 +43,7 @@ class SASRecBCE(SequentialRecommender):
     rows_per = "user"
     needs_domain_pairs = False
     uses_llm_features = False
+    has_user_table = False
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
