@@ -6,10 +6,11 @@ for a folder without a loaded dataset.
 
 from __future__ import annotations
 
-from recbole_cdsr.llm.build import build_item_features, build_llm_features
+from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder, TextEncoder
 from recbole_cdsr.llm.encoder_sources import find_default_encoder
 from recbole_cdsr.llm.features import LLMFeatures
+from recbole_cdsr.llm.item_features import build_item_features
 from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain
 from recbole_cdsr.llm.store import FeatureSet, align, load_feature_set, save_feature_set
 

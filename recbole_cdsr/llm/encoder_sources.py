@@ -81,9 +81,7 @@ class EncoderSource:
         }
 
 
-def locate_encoder(
-    name_or_path: str | os.PathLike[str] | None = None, download: bool = True
-) -> EncoderSource:
+def locate_encoder(name_or_path: str | os.PathLike[str] | None = None, download: bool = True) -> EncoderSource:
     """Find an encoder by path or name.
 
     Order: a local path; for the default the PyPI package, so that a fresh machine makes no hub traffic; the
@@ -109,9 +107,7 @@ def locate_encoder(
     if name_or_path is not None and _means_folder(name_or_path):
         folder = Path(name_or_path).expanduser().resolve()
         if not folder.is_dir():
-            raise EncoderNotFoundError(
-                f"llm_encoder: there is no folder {name_or_path}; give a folder or a hub name."
-            )
+            raise EncoderNotFoundError(f"llm_encoder: there is no folder {name_or_path}; give a folder or a hub name.")
         source = EncoderSource(name, "path", folder, None)
     elif name == DEFAULT_ENCODER:
         return _checked_default(_locate_default(download))
@@ -226,9 +222,7 @@ def _locate_on_hub(name: str, download: bool) -> EncoderSource:
         pass
     if download and not offline:
         try:
-            fetched = snapshot_download(
-                name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_SKIP, etag_timeout=5
-            )
+            fetched = snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_SKIP, etag_timeout=5)
             if _holds_model(Path(fetched)):
                 return EncoderSource(name, "hub", Path(fetched), Path(fetched).name)
             reason = "the hub's repository holds no safetensors or PyTorch weights"
@@ -286,9 +280,7 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
 def _sha256_of(files: list[Path]) -> str | None:
     if not files:
         return None
-    return hashlib.sha256(
-        "".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()
-    ).hexdigest()
+    return hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()
 
 
 def file_sha256(path: Path) -> str:

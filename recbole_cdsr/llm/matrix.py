@@ -27,9 +27,7 @@ def check_finite(matrix: np.ndarray, subject: str, remedy: str) -> None:
         finite = np.isfinite(matrix[start : start + _BLOCK_ROWS]).all(axis=1)  # [block]
         if not finite.all():
             first = start + int(np.argmin(finite))
-            raise FeatureError(
-                f"{subject} NaN or infinite numbers (first in row {first}, counted from 0); {remedy}."
-            )
+            raise FeatureError(f"{subject} NaN or infinite numbers (first in row {first}, counted from 0); {remedy}.")
 
 
 def read_safetensors_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, str], int]:
@@ -53,9 +51,7 @@ def read_safetensors_header(path: Path) -> tuple[dict[str, dict[str, Any]], dict
             if not 0 <= begin <= end <= size - 8 - length:
                 raise ValueError("cut short")
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise FeatureError(
-            f"{path} is not a complete safetensors file; delete it or write it anew."
-        ) from None
+        raise FeatureError(f"{path} is not a complete safetensors file; delete it or write it anew.") from None
     return tensors, metadata, 8 + length
 
 
@@ -88,9 +84,7 @@ def map_safetensors(path: Path, tensor: str | None = None) -> np.ndarray:
     shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
     dtype = _DTYPES.get(entry["dtype"])
     if dtype is None or len(shape) != 2:
-        raise FeatureError(
-            f"{path}: {name} is {entry['dtype']} {list(shape)}, a float matrix [rows, width] is needed."
-        )
+        raise FeatureError(f"{path}: {name} is {entry['dtype']} {list(shape)}, a float matrix [rows, width] is needed.")
     if math.prod(shape) * np.dtype(dtype).itemsize != end - begin:
         raise FeatureError(f"{path} is not a complete safetensors file; delete it or write it anew.")
     if not math.prod(shape):
@@ -101,9 +95,7 @@ def map_safetensors(path: Path, tensor: str | None = None) -> np.ndarray:
     return (mapped.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
 
 
-def load_matrix(
-    path: Path, rows: int, width: int | None = None, key: str = "item_features_file"
-) -> np.ndarray:
+def load_matrix(path: Path, rows: int, width: int | None = None, key: str = "item_features_file") -> np.ndarray:
     """Load a matrix that the user made, `.npy` or `.safetensors`.
 
     Parameters
@@ -140,8 +132,7 @@ def load_matrix(
         raise FeatureError(f"{key}: {path} must be a .npy or .safetensors file.")
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
         raise FeatureError(
-            f"{key}: {path} holds {matrix.dtype} {list(matrix.shape)}, a float matrix [rows, width] is "
-            "needed."
+            f"{key}: {path} holds {matrix.dtype} {list(matrix.shape)}, a float matrix [rows, width] is needed."
         )
     if matrix.shape[0] != rows or matrix.shape[1] < 1 or (width is not None and matrix.shape[1] != width):
         raise FeatureError(

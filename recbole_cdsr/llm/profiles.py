@@ -20,6 +20,9 @@ from recbole_cdsr.llm.prompts import read_prompt_file
 EXTRACTIVE_PROFILER = "offline extractive profiler (no LLM)"
 LATEST_PER_CLUSTER = 10
 REPRESENTATIVES = 3
+CLUSTER_SEED = 0
+# Raise with any change of what the profiler computes: profiles made by another version are not taken.
+_VERSION = 1
 _BLOCK_INTERACTIONS = 32768
 
 
@@ -51,13 +54,24 @@ class InterestClusters:
     item_ids: np.ndarray
 
 
-def cluster_items(items: np.ndarray, clusters: int = 10, seed: int = 0) -> np.ndarray:
+def profiler_settings(clusters: int) -> dict[str, int]:
+    """What decides a profile besides items and histories, for provenance."""
+    return {
+        "version": _VERSION,
+        "clusters": clusters,
+        "cluster_seed": CLUSTER_SEED,
+        "latest_per_cluster": LATEST_PER_CLUSTER,
+        "representatives": REPRESENTATIVES,
+    }
+
+
+def cluster_items(matrix: np.ndarray, clusters: int = 10, seed: int = CLUSTER_SEED) -> np.ndarray:
     """K-means over item vectors.
 
     Parameters
     ----------
-    items : np.ndarray
-        float32 `[n_items, D]` by internal id; row 0 (padding) is left out.
+    matrix : np.ndarray
+        float32 `[n, D]`, one row per item.
     clusters : int
         Number of clusters; clamped to the number of items, which is logged.
     seed : int
@@ -66,19 +80,18 @@ def cluster_items(items: np.ndarray, clusters: int = 10, seed: int = 0) -> np.nd
     Returns
     -------
     np.ndarray
-        int64 `[n_items]`, cluster of each item; −1 for padding.
+        int64 `[n]`, cluster of each row.
     """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    kept = min(clusters, len(items) - 1)
+    kept = min(clusters, len(matrix))
     if kept < clusters:
         logging.getLogger().info(f"{clusters} profile clusters clamped to {kept}: there are no more items.")
-    labels = np.full(len(items), -1, dtype=np.int64)
     # One thread: the order of a threaded sum varies, and with it, now and then, a label.
     with threadpool_limits(limits=1):
-        labels[1:] = KMeans(kept, n_init=1, max_iter=100, random_state=seed).fit_predict(items[1:])
-    return labels
+        labels = KMeans(kept, n_init=1, max_iter=100, random_state=seed).fit_predict(matrix)
+    return labels.astype(np.int64)
 
 
 def interest_clusters(
@@ -99,7 +112,7 @@ def interest_clusters(
     items : np.ndarray
         float32 `[n_items, D]` by internal id.
     item_cluster : np.ndarray
-        int64 `[n_items]`, from `cluster_items`.
+        int64 `[n_items]`, from `cluster_items`; the padding row's value is never read.
     histories : FlatHistories
         Training histories of U users.
 
@@ -243,9 +256,7 @@ def profile_texts(
     wording = read_prompt_file(prompt)
     cut = [title[: int(wording["title_max_chars"])].rstrip() for title in titles]
     item_ids, item_pointers = interests.item_ids.tolist(), interests.item_pointers.tolist()
-    chosen = (
-        np.arange(len(interests.user_pointers) - 1) if users is None else np.asarray(users, dtype=np.int64)
-    )
+    chosen = np.arange(len(interests.user_pointers) - 1) if users is None else np.asarray(users, dtype=np.int64)
     first, end = interests.user_pointers[chosen].tolist(), interests.user_pointers[chosen + 1].tolist()
 
     def entry(group: int) -> str:
@@ -254,9 +265,7 @@ def profile_texts(
         )
 
     return [
-        wording["text"].replace(
-            "{interests}", wording["interest_separator"].join(map(entry, range(begin, stop)))
-        )
+        wording["text"].replace("{interests}", wording["interest_separator"].join(map(entry, range(begin, stop))))
         if stop > begin
         else ""
         for begin, stop in zip(first, end, strict=True)

@@ -85,18 +85,14 @@ def read_prompt_file(name_or_path: str) -> dict[str, Any]:
         reason = " ".join(str(error).split())
         raise FeatureError(f"The prompt file {name_or_path} is not valid YAML ({reason}).") from None
     if not isinstance(content, Mapping) or not {"name", "version"} <= set(content):
-        raise FeatureError(
-            f"The prompt file {name_or_path} must be a mapping with the keys `name` and `version`."
-        )
+        raise FeatureError(f"The prompt file {name_or_path} must be a mapping with the keys `name` and `version`.")
     return dict(content)
 
 
 def packaged_prompts() -> list[str]:
     """Names of the prompt files that come with the package."""
     folder = resources.files("recbole_cdsr.llm").joinpath("prompt_files")
-    return sorted(
-        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
-    )
+    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
 @lru_cache(maxsize=8)
@@ -162,9 +158,7 @@ def item_texts(frame: pd.DataFrame, prompt: ItemPrompt | None = None) -> list[st
     without = text == ""
     if without.any():
         logging.getLogger().warning(f"{int(without.sum())} of {len(text)} items have no text at all.")
-        domain = (
-            _clean(frame["domain"]) if "domain" in frame else pd.Series("", index=text.index, dtype="str")
-        )
+        domain = _clean(frame["domain"]) if "domain" in frame else pd.Series("", index=text.index, dtype="str")
         before, _, after = prompt.empty.partition("{domain}")
         text = text.where(~without, before + domain + after if "{domain}" in prompt.empty else prompt.empty)
     return text.tolist()
@@ -174,9 +168,7 @@ def item_titles(frame: pd.DataFrame, prompt: ItemPrompt | None = None) -> list[s
     """The short name of every item: the prompt's first field, or the whole item text where that is empty."""
     prompt = prompt or load_item_prompt()
     first = prompt.fields[0]
-    title = _first_filled(frame, [column for column in first.columns if column in frame]).str.slice(
-        0, first.max_chars
-    )
+    title = _first_filled(frame, [column for column in first.columns if column in frame]).str.slice(0, first.max_chars)
     if (title == "").any():
         title = title.where(title != "", pd.Series(item_texts(frame, prompt), dtype="str"))
     return title.tolist()
@@ -225,9 +217,7 @@ def non_latin_share(texts: Sequence[str]) -> float:
     letters = {char: count for char, count in Counter("".join(texts[::step])).items() if char.isalpha()}
     total = sum(letters.values())
     latin = sum(
-        count
-        for char, count in letters.items()
-        if unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
+        count for char, count in letters.items() if unicodedata.name(char, "").startswith(("LATIN", "FULLWIDTH LATIN"))
     )
     return 1.0 - latin / total if total else 0.0
 

@@ -40,9 +40,7 @@ def pca(matrix: np.ndarray, dim: int) -> np.ndarray:
     for start in range(0, n, _BLOCK_ROWS):  # a float64 copy of the whole matrix would double its memory
         block = matrix[start : start + _BLOCK_ROWS] - mean
         scatter += block.T @ block
-    _, vectors = scipy.linalg.eigh(
-        scatter, subset_by_index=(width - kept, width - 1)
-    )  # [D, kept], rising eigenvalue
+    _, vectors = scipy.linalg.eigh(scatter, subset_by_index=(width - kept, width - 1))  # [D, kept], rising eigenvalue
     vectors = vectors[:, ::-1]
     largest = np.abs(vectors).argmax(axis=0)  # [kept]
     vectors = vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0)

@@ -64,15 +64,11 @@ class FeatureSet:
         return align(self.matrix, self.tokens, tokens, self.provenance.get("kind", "items"))
 
 
-def align(
-    matrix: np.ndarray, row_tokens: Sequence[str], tokens: Sequence[str], kind: str = "items"
-) -> np.ndarray:
-    """Gather the rows of `matrix` that belong to `tokens`.
+def rows_of(row_tokens: Sequence[str], tokens: Sequence[str], kind: str = "items") -> np.ndarray:
+    """Find tokens in a feature set's token order.
 
     Parameters
     ----------
-    matrix : np.ndarray
-        `[n, D]`.
     row_tokens : sequence of str
         The token of each row `[n]`, all different.
     tokens : sequence of str
@@ -81,7 +77,7 @@ def align(
     Returns
     -------
     np.ndarray
-        float32 `[m, D]`, a copy.
+        int64 `[m]`, the row of each.
 
     Raises
     ------
@@ -101,7 +97,12 @@ def align(
             f"{len(missing)} of {len(wanted)} {kind} have no features (first {missing[0]!r}): every one must "
             "stand in the .item file that the features were made from."
         )
-    return np.asarray(matrix[rows], dtype=np.float32)  # [m, D]
+    return rows
+
+
+def align(matrix: np.ndarray, row_tokens: Sequence[str], tokens: Sequence[str], kind: str = "items") -> np.ndarray:
+    """The rows of `matrix` `[n, D]` that belong to `tokens`, float32 `[m, D]`, a copy; see `rows_of`."""
+    return np.asarray(matrix[rows_of(row_tokens, tokens, kind)], dtype=np.float32)  # [m, D]
 
 
 def feature_paths(features_dir: Path, kind: str, name: str) -> tuple[Path, Path]:
@@ -220,7 +221,8 @@ def save_feature_set(
     text = json.dumps(sidecar, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         matrix_path.parent.mkdir(parents=True, exist_ok=True)
-        sidecar_path.unlink(missing_ok=True)  # from here to the last rename there is no such set
+        if not _describes(sidecar_path, content_sha256):
+            sidecar_path.unlink(missing_ok=True)  # from here to the last rename there is no such set
         with _written_beside(matrix_path) as part:
             save_file({"matrix": matrix}, part, metadata={"matrix_sha256": content_sha256})
         with _written_beside(sidecar_path) as part:
@@ -228,6 +230,14 @@ def save_feature_set(
     except OSError as error:
         raise _unwritable(features_dir, error) from None
     return sidecar
+
+
+def _describes(sidecar_path: Path, matrix_sha256: str) -> bool:
+    """Whether another run has just made the very same set, which then stays readable while it is replaced."""
+    try:
+        return read_sidecar(sidecar_path).get("matrix_sha256") == matrix_sha256
+    except FeatureError:
+        return False
 
 
 @contextmanager
@@ -317,10 +327,7 @@ def load_feature_set(
 
 def _remedy(sidecar_path: Path) -> str:
     matrix_name = sidecar_path.with_suffix(".safetensors").name
-    return (
-        f"delete {matrix_name} and {sidecar_path.name}, or rebuild them with "
-        "`recbole-cdsr features NAME --force`"
-    )
+    return f"delete {matrix_name} and {sidecar_path.name}, or rebuild them with `recbole-cdsr features NAME --force`"
 
 
 def _first_difference(

@@ -10,7 +10,7 @@ import pytest
 
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import build_item_features, build_llm_features
-from recbole_cdsr.llm.build import ENCODER_ONLY
+from recbole_cdsr.llm.item_features import ENCODER_ONLY
 from recbole_cdsr.llm.profiles import EXTRACTIVE_PROFILER, cluster_items, interest_clusters, profile_vectors
 
 from .flat_dataset import FlatDataset
@@ -34,18 +34,14 @@ def folder(tmp_path) -> Path:
 
 def write_items(folder: Path, titles: dict[str, list[str]]) -> None:
     folder.mkdir(exist_ok=True)
-    rows = [
-        f"{domain}:{i}\t{domain}\t{title}\n" for domain, of in titles.items() for i, title in enumerate(of)
-    ]
+    rows = [f"{domain}:{i}\t{domain}\t{title}\n" for domain, of in titles.items() for i, title in enumerate(of)]
     (folder / "toy.item").write_text("item_id:token\tdomain:token\ttitle:token_seq\n" + "".join(rows))
 
 
 def dataset(histories=HISTORIES, order_seed: int = 0) -> FlatDataset:
     """Ids are dealt out of file order within a domain, as a dataset may do."""
     generator = np.random.default_rng(order_seed)
-    items = {
-        domain: [f"{domain}:{i}" for i in generator.permutation(len(of))] for domain, of in TITLES.items()
-    }
+    items = {domain: [f"{domain}:{i}" for i in generator.permutation(len(of))] for domain, of in TITLES.items()}
     return FlatDataset("toy", items, histories, users_without_history=["dora"])
 
 
@@ -77,9 +73,7 @@ def test_features_by_internal_id_with_the_real_encoder(encoder, folder, caplog):
     np.testing.assert_allclose(features.items[1:], encoder.encode(texts), atol=1e-5)
     # ann drinks tea, bob builds; dora (the last) has no history.
     tea, hammer = encoder.encode(["tea", "hammer and drill"])
-    ann, bob, dora = (
-        features.profiles[data.tokens["user_id"].index(user)] for user in ("ann", "bob", "dora")
-    )
+    ann, bob, dora = (features.profiles[data.tokens["user_id"].index(user)] for user in ("ann", "bob", "dora"))
     assert ann @ tea > bob @ tea
     assert bob @ hammer > ann @ hammer
     assert not dora.any()
@@ -123,9 +117,7 @@ def test_second_run_reuses_and_a_changed_title_is_refused(encoder, folder, caplo
 def test_features_of_an_encoder_that_is_gone_are_still_used(encoder, folder, caplog):
     made = build_item_features(folder, "toy", show_progress=False)
     for suffix in (".safetensors", ".json"):
-        (folder / "features" / f"items-all-minilm-l6-v2{suffix}").rename(
-            folder / "features" / f"items-gone{suffix}"
-        )
+        (folder / "features" / f"items-all-minilm-l6-v2{suffix}").rename(folder / "features" / f"items-gone{suffix}")
     sidecar = folder / "features" / "items-gone.json"
     content = json.loads(sidecar.read_text())
     content["encoder"]["name"] = "sentence-transformers/gone"
@@ -154,8 +146,8 @@ def test_a_matrix_of_the_users_own_needs_no_encoder(folder, given):
     data = dataset()
     features = build_llm_features(config(folder, item_features_file="given.npy", llm_encoder="no-such"), data)
     np.testing.assert_array_equal(features.items[1:], rows_of(data, given))
-    labels = cluster_items(features.items, 3)
     histories = data.training_histories()
+    labels = np.append(-1, rows_of(data, cluster_items(given, 3)))
     expected = profile_vectors(features.items, interest_clusters(features.items, labels, histories))
     np.testing.assert_array_equal(features.profiles[histories.user_ids], expected)
     assert "given by the user" in features.provenance["items"]["made_by"]
@@ -204,7 +196,7 @@ def test_damaged_profiles_are_refused(folder, given):
     for field, value in {
         "texts_sha256": "0" * 64,
         "tokens_sha256": "0" * 64,
-        "clusters": 4,
+        "how": "otherwise",
         "made_by": "an LLM",
     }.items():
         sidecar.write_text(json.dumps(content | {field: value}))
@@ -222,13 +214,13 @@ def test_permutation_control_moves_text_within_domains_only(folder, given):
         np.testing.assert_array_equal(np.sort(ours, axis=0), np.sort(theirs, axis=0))
         assert {tuple(row) for row in ours} == {tuple(row) for row in theirs}
     assert not control.items[0].any()
-    # The profiles are those of the permuted items.
+    # The profiles are those of the permuted items, in the clusters there were.
     data = dataset()
     histories = data.training_histories()
-    interests = interest_clusters(control.items, cluster_items(control.items, 3), histories)
-    np.testing.assert_array_equal(
-        control.profiles[histories.user_ids], profile_vectors(control.items, interests)
-    )
+    row_of_vector = {tuple(row): place for place, row in enumerate(given)}
+    labels = cluster_items(given, 3)[[row_of_vector[tuple(row)] for row in control.items[1:]]]
+    interests = interest_clusters(control.items, np.append(-1, labels), histories)
+    np.testing.assert_array_equal(control.profiles[histories.user_ids], profile_vectors(control.items, interests))
     assert not np.array_equal(control.profiles, plain.profiles)
     assert control.provenance["permute_seed"] == control.provenance["items"]["permute_seed"] == 7
     assert control.provenance["profiles"]["made_of_items"]["permute_seed"] == 7
@@ -240,9 +232,7 @@ def test_permutation_control_moves_text_within_domains_only(folder, given):
         for features, of in ((control, data), (other_ids, dataset(order_seed=3)))
     ]
     assert by_token[0] == by_token[1]
-    assert not np.array_equal(
-        build_llm_features(keys | {"llm_permute_seed": 8}, dataset()).items, control.items
-    )
+    assert not np.array_equal(build_llm_features(keys | {"llm_permute_seed": 8}, dataset()).items, control.items)
 
 
 def test_permuted_profile_texts_are_of_the_permuted_titles(encoder, folder):

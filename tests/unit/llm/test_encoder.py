@@ -148,6 +148,9 @@ def test_default_in_the_hub_cache_is_found_and_checked_too(model_folder, tmp_pat
     changed(snapshot / "model.safetensors", b"\x00" * 100)
     with pytest.raises(FeatureError, match="SHA-256"):
         locate_encoder()
+    (snapshot / "model.safetensors").unlink()  # a download that was cut off
+    with pytest.raises(EncoderNotFoundError, match="pip install"):
+        locate_encoder()
 
 
 def test_encoder_that_is_nowhere_names_the_remedy(monkeypatch):

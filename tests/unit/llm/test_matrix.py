@@ -100,8 +100,6 @@ def test_missing_cut_short_and_foreign_files_are_refused(tmp_path):
     ],
 )
 def test_lying_headers_are_refused(tmp_path, header):
-    (tmp_path / "lying.safetensors").write_bytes(
-        len(header).to_bytes(8, "little") + header + VALUES.tobytes()
-    )
+    (tmp_path / "lying.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + VALUES.tobytes())
     with pytest.raises(FeatureError, match="not a complete safetensors file"):
         load_matrix(tmp_path / "lying.safetensors", 3)

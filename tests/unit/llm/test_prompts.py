@@ -19,9 +19,7 @@ from recbole_cdsr.llm.prompts import (
 
 def frame(**columns: list[str]) -> pd.DataFrame:
     n = len(next(iter(columns.values())))
-    return pd.DataFrame(
-        {"item_id": [f"a:{i}" for i in range(n)], "domain": ["a"] * n} | columns, dtype=object
-    )
+    return pd.DataFrame({"item_id": [f"a:{i}" for i in range(n)], "domain": ["a"] * n} | columns, dtype=object)
 
 
 def test_filled_columns_are_worded_in_order_and_empty_ones_leave_no_trace():
@@ -41,9 +39,7 @@ def test_filled_columns_are_worded_in_order_and_empty_ones_leave_no_trace():
 
 
 def test_lengths_are_those_of_the_specification():
-    [text] = item_texts(
-        frame(title=["t" * 300], category=["c" * 300], tags=["g" * 300], description=["d" * 300])
-    )
+    [text] = item_texts(frame(title=["t" * 300], category=["c" * 300], tags=["g" * 300], description=["d" * 300]))
     assert text == f"{'t' * 100}; category: {'c' * 128}; tags: {'g' * 100}; description: {'d' * 128}"
 
 
@@ -135,9 +131,7 @@ def test_warns_of_a_script_the_default_encoder_cannot_read(caplog):
 
 def test_forty_thousand_items_take_less_than_a_second():
     n = 40_000
-    data = frame(
-        title=[f"Title &amp; number {i}" for i in range(n)], brand=["x", ""] * (n // 2), price=["1"] * n
-    )
+    data = frame(title=[f"Title &amp; number {i}" for i in range(n)], brand=["x", ""] * (n // 2), price=["1"] * n)
     item_texts(data.head(10))
     started = time.process_time()
     assert len(item_texts(data)) == n

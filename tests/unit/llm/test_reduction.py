@@ -12,9 +12,7 @@ from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain
 def correlated(n: int, width: int, seed: int = 0) -> np.ndarray:
     generator = np.random.default_rng(seed)
     mixed = (
-        generator.standard_normal((n, width))
-        * np.geomspace(10, 0.1, width)
-        @ generator.standard_normal((width, width))
+        generator.standard_normal((n, width)) * np.geomspace(10, 0.1, width) @ generator.standard_normal((width, width))
     )
     return (mixed + 5.0).astype(np.float32)
 

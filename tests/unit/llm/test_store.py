@@ -101,9 +101,7 @@ def test_kind_and_format_are_compared_too(tmp_path):
 
 def test_what_is_not_known_now_is_not_compared(tmp_path):
     save(tmp_path)
-    assert (
-        len(load(tmp_path, encoder={"name": "tiny", "weights_sha256": None}, prompt_version=None).matrix) == 3
-    )
+    assert len(load(tmp_path, encoder={"name": "tiny", "weights_sha256": None}, prompt_version=None).matrix) == 3
 
 
 def rewrite(folder, content, keep_id=True):
@@ -162,8 +160,9 @@ def test_nothing_bad_is_ever_written(tmp_path):
 
 # Every file operation of a save that a kill can fall between.
 @pytest.mark.filterwarnings("ignore:This process")
-@pytest.mark.parametrize("overwriting", [False, True], ids=["new", "overwriting"])
-@pytest.mark.parametrize("event", range(5))
+@pytest.mark.parametrize(
+    ("overwriting", "event"), [(False, event) for event in range(5)] + [(True, event) for event in range(5)]
+)
 def test_a_save_killed_at_any_point_leaves_a_whole_set_or_none(tmp_path, event, overwriting):
     if overwriting:
         save(tmp_path)
@@ -193,6 +192,23 @@ def test_a_save_killed_at_any_point_leaves_a_whole_set_or_none(tmp_path, event, 
             load(tmp_path)
     save(tmp_path, matrix(seed=2))  # what was left behind is in nobody's way
     np.testing.assert_array_equal(load(tmp_path).matrix, matrix(seed=2))
+
+
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_set_stays_readable_while_another_run_makes_the_very_same(tmp_path):
+    save(tmp_path)
+    child = os.fork()
+    if child == 0:
+        try:
+            for _ in range(200):
+                save(tmp_path)
+        finally:
+            os._exit(0)
+    reads = 0
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        np.testing.assert_array_equal(load(tmp_path).matrix, matrix())
+        reads += 1
+    assert reads > 10
 
 
 def test_a_folder_that_cannot_be_written_is_named_with_its_key(tmp_path):
