@@ -14,7 +14,7 @@ __version__ = "0.1.0"
 
 def register() -> None:
     """Make our models known to RecBole itself, e.g. `recbole.quick_start.run_recbole(model="LLM4CDSR", ...)`."""
-    from recbole_cdsr.register import register as register_models
+    from recbole_cdsr.registration import register as register_models
 
     register_models()
 

@@ -136,13 +136,3 @@ def _named_in_settings(config_file_list: Sequence[str] | None, config_dict: Mapp
         if "model" in settings:
             return settings["model"].value
     return None
-
-
-class _CallableModule(ModuleType):
-    """Importing this module puts it over the package's function of the same name; so it can be called like that."""
-
-    def __call__(self) -> None:
-        register()
-
-
-sys.modules[__name__].__class__ = _CallableModule

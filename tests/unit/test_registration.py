@@ -54,7 +54,7 @@ def test_registering_twice_is_registering_once():
         name: sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] for name in OUR_MODELS
     }
     recbole_cdsr.register()
-    importlib.import_module("recbole_cdsr.register").register()
+    importlib.import_module("recbole_cdsr.registration").register()
     assert Config.__new__ is before
     for name, module in modules.items():
         assert sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] is module
@@ -102,7 +102,7 @@ def test_our_models_are_imported_only_when_asked_for():
         "from recbole.utils import get_model;"
         "assert get_model('LLM4CDSR').__name__ == 'LLM4CDSR';"
         "assert 'recbole_cdsr.model.llm4cdsr' in sys.modules;"
-        "import recbole_cdsr.register; recbole_cdsr.register(); print('done')"
+        "import recbole_cdsr.registration; recbole_cdsr.register(); print('done')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=checkout_folder())
     assert done.stdout.strip() == "done", done.stderr
