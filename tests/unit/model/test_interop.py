@@ -130,7 +130,7 @@ class Payload:
 def test_files_that_would_run_code_are_refused(tmp_path) -> None:
     mark = tmp_path / "mark"
     torch.save({"weight": Payload(str(mark))}, tmp_path / "zip.pt")
-    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"weight": Payload(str(mark))}))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"weight": Payload(str(mark))}, protocol=2))
     (tmp_path / "noise.pt").write_bytes(b"no checkpoint")
     (tmp_path / "empty.pt").write_bytes(b"")
     torch.save([torch.zeros(1)], tmp_path / "list.pt")
