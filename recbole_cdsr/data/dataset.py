@@ -8,7 +8,6 @@ training rows are laid out (one per user, one per prefix, one per interaction). 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -22,44 +21,18 @@ from recbole.utils import FeatureSource, FeatureType
 from recbole_cdsr import compat
 from recbole_cdsr.data import loading
 from recbole_cdsr.data.card import DatasetCard, load_card
+from recbole_cdsr.data.domains import domain_blocks
 from recbole_cdsr.data.negatives import ConsumedItems, InDomainNegatives
-from recbole_cdsr.data.sequences import (
-    LEAVE_ONE_OUT,
-    TRAIN,
-    Rows,
-    leave_one_out,
-    pre_split,
-    recbole_order,
-)
+from recbole_cdsr.data.sequences import TRAIN, Histories, Rows, leave_one_out, pre_split, recbole_order
 from recbole_cdsr.data.user_tables import has_user_table
-from recbole_cdsr.data.windows import WindowCutter
+from recbole_cdsr.data.windows import RowTable, WindowColumn, WindowCutter, Windows, row_numbers
 from recbole_cdsr.errors import ConfigError, DataError
-from recbole_cdsr.evaluator.rows import EvaluationRows
+from recbole_cdsr.evaluator.rows import EvaluationRows, expand_ranges
 
 TARGET_DOMAIN = "target_domain"
 TARGET_LIST = "target_id_list"
 DOMAIN_ITEM = "domain_item_id"
 ROW_ID = "row_id"
-ANY_COUNT = "[0,inf)"  # RecBole's default interval: filters nothing
-
-
-@dataclass(frozen=True, eq=False)
-class Histories:
-    """Flat training histories.
-
-    Parameters
-    ----------
-    user_ids
-        int64 ``[U]``, internal ids, ascending and distinct.
-    pointers
-        int64 ``[U + 1]``: user ``user_ids[j]`` consumed ``item_ids[pointers[j]:pointers[j + 1]]``, oldest first.
-    item_ids
-        int64 ``[N]``.
-    """
-
-    user_ids: np.ndarray
-    pointers: np.ndarray
-    item_ids: np.ndarray
 
 
 class CrossDomainMixin:
@@ -70,9 +43,9 @@ class CrossDomainMixin:
     # ------------------------------------------------------------------------------------------------ loading
     def _load_data(self, token: str, dataset_path: str) -> None:
         folder = Path(dataset_path)
-        self._files = loading.interaction_files(folder, token)
-        self._item_file = folder / f"{token}.item"
-        if not self._item_file.is_file():
+        self._files = [self._atomic(path) for path in loading.interaction_files(folder, token)]
+        self._item_file = self._atomic(folder / f"{token}.item")
+        if not self._item_file.path.is_file():
             raise DataError(
                 f"{self._item_file} is not there; it names the domain of every item. Convert the dataset again."
             )
@@ -80,16 +53,30 @@ class CrossDomainMixin:
         self._shared: dict[str, object] = {}  # computed once, whichever split asks first
         super()._load_data(token, dataset_path)
 
+    def _atomic(self, path: Path | str) -> loading.AtomicFile:
+        return loading.AtomicFile(Path(path), self.config["field_separator"], self.config["encoding"])
+
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
-        parts = [self._load_feat(str(path), FeatureSource.INTERACTION) for path in self._files]
+        parts = [self._load_feat(str(file), FeatureSource.INTERACTION) for file in self._files]
         self._part_sizes = [len(part) for part in parts]
         self.inter_feat = pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
 
     def _load_feat(self, filepath: str, source: FeatureSource | str) -> pd.DataFrame | None:
-        with compat.c_parser():
-            frame = super()._load_feat(filepath, source)
+        file, domain_field = self._atomic(filepath), self.config["DOMAIN_FIELD"]
+        needed = {
+            FeatureSource.INTERACTION: {self.uid_field: "token", self.iid_field: "token", self.time_field: "float"},
+            FeatureSource.ITEM: {self.iid_field: "token", domain_field: "token"},
+        }
+        file.check_header(needed.get(source, {}))
+        try:
+            with compat.c_parser():
+                frame = super()._load_feat(filepath, source)
+        except (ValueError, OSError) as error:  # pandas' ParserError and UnicodeDecodeError are ValueErrors
+            raise file.explain(error, self.config["seq_separator"]) from error
         if source == FeatureSource.ITEM:
-            loading.check_items(frame, Path(filepath), self.iid_field, self.config["DOMAIN_FIELD"])
+            loading.check_items(frame, file, self.iid_field, domain_field)
+        elif source == FeatureSource.INTERACTION:
+            loading.check_loaded(frame, file, [self.uid_field, self.iid_field, self.time_field])
         return frame
 
     @property
@@ -98,42 +85,41 @@ class CrossDomainMixin:
         return len(self._files) > 1
 
     def _data_processing(self) -> None:
+        items = self.item_feat[self.iid_field]
         stops = np.cumsum(self._part_sizes)
-        for path, size, stop in zip(self._files, self._part_sizes, stops, strict=True):
-            part = self.inter_feat.iloc[stop - size : stop].reset_index(drop=True)
-            loading.check_interactions(
-                part, path, self.uid_field, self.iid_field, self.time_field, self.item_feat[self.iid_field]
-            )
-            if self.is_pre_split and path != self._files[0]:
-                loading.check_lengths(part, path, self.uid_field, "a target needs a row of history before it.")
+        for file, size, stop in zip(self._files, self._part_sizes, stops, strict=True):
+            part = self.inter_feat.iloc[stop - size : stop]
+            loading.check_interactions(part, file, self.uid_field, self.iid_field, self.time_field, items)
+            if self.is_pre_split and file != self._files[0]:
+                remedy = "a target needs a row of history before it."
+                loading.check_lengths(part, file, self.uid_field, remedy, np.arange(size))
         super()._data_processing()
 
     def _data_filtering(self) -> None:
         if self.is_pre_split:
-            asked = [
-                key
-                for key in ("user_inter_num_interval", "item_inter_num_interval")
-                if self.config[key] not in (None, ANY_COUNT)
-            ] + [key for key in ("rm_dup_inter", "val_interval") if self.config[key] is not None]
-            if asked:
-                raise ConfigError(
-                    f"{', '.join(asked)}: '{self.dataset_name}' comes pre-split, and filtering it would change the "
-                    "published rows. Remove the key, or convert the data with the filter and `--split loo`."
-                )
+            loading.check_unfiltered(self.config, self.dataset_name)
             return
-        super()._data_filtering()
-        loading.check_lengths(
-            self.inter_feat,
-            self._files[0],
-            self.uid_field,
-            'drop them with `user_inter_num_interval: "[3,inf)"`, which keeps users with three interactions or more.',
+        try:
+            super()._data_filtering()
+        except (ValueError, IndexError) as error:
+            raise ConfigError(
+                f"The filters (user_inter_num_interval, item_inter_num_interval, val_interval, rm_dup_inter) cannot be "
+                f"applied to '{self.dataset_name}': {error}"
+            ) from error
+        loading.check_domain_count(self.item_feat, self._item_file, self.config["DOMAIN_FIELD"], " after filtering")
+        remedy = (
+            'drop them with `user_inter_num_interval: "[3,inf)"`, which keeps users with three interactions or more.'
         )
+        loading.check_lengths(self.inter_feat, self._files[0], self.uid_field, remedy, self._kept_rows)
 
     def _filter_by_inter_num(self) -> None:
         # RecBole counts every user and item in Python even when there is nothing to filter.
-        intervals = (self.config["user_inter_num_interval"], self.config["item_inter_num_interval"])
-        if any(interval not in (None, ANY_COUNT) for interval in intervals):
+        if loading.counts_are_filtered(self.config):
             super()._filter_by_inter_num()
+
+    def _reset_index(self) -> None:
+        self._kept_rows = self.inter_feat.index.to_numpy()
+        super()._reset_index()
 
     # ------------------------------------------------------------------------------------------------ domains
     def _remap(self, remap_list: list) -> None:
@@ -144,41 +130,47 @@ class CrossDomainMixin:
     def _number_items_by_domain(self, remap_list: list) -> None:
         """Renumber items so that each domain is one block, keeping RecBole's order inside a block."""
         codes, names = pd.factorize(self.item_feat[self.config["DOMAIN_FIELD"]])
-        domain = np.full(self.item_num, -1, dtype=np.int64)
-        domain[self.item_feat[self.iid_field].to_numpy()] = codes
-        by_domain = np.argsort(domain, kind="stable")  # padding (-1) stays first
-        new_id = np.empty_like(by_domain)
-        new_id[by_domain] = np.arange(len(by_domain))
+        domains = np.full(self.item_num, -1, dtype=np.int64)
+        domains[self.item_feat[self.iid_field].to_numpy()] = codes
+        if (domains[1:] < 0).any():
+            token = self.field2id_token[self.iid_field][1:][domains[1:] < 0][0]
+            raise DataError(f"{self._item_file}: item '{token}' of an alias_of_item_id column is not there; add it.")
+        blocks = domain_blocks(domains, len(names))
         for feat, field, field_type in remap_list:
             if field_type == FeatureType.TOKEN:
-                feat[field] = new_id[feat[field].to_numpy()]
+                feat[field] = blocks.new_ids[feat[field].to_numpy()]
             else:
-                feat[field] = [new_id[ids] for ids in feat[field]]
-        tokens = self.field2id_token[self.iid_field][by_domain]
+                feat[field] = [blocks.new_ids[ids] for ids in feat[field]]
+        tokens = self.field2id_token[self.iid_field][blocks.old_ids]
         ids = {token: index for index, token in enumerate(tokens)}
         for _, field, _ in remap_list:
             self.field2id_token[field], self.field2token_id[field] = tokens, ids
         self.domain_names: list[str] = [str(name) for name in names]
-        self.item_domain: np.ndarray = domain[by_domain]
-        self.domain_offsets: np.ndarray = np.searchsorted(self.item_domain, np.arange(len(names) + 1))
+        self.item_domain: np.ndarray = blocks.item_domain
+        self.domain_offsets: np.ndarray = blocks.offsets
 
     # ------------------------------------------------------------------------------------------------ splits
-    def _change_feat_format(self) -> None:
-        # The log is taken from the table, before RecBole casts times to float32 (steps of 128 s today).
-        users = self.inter_feat[self.uid_field].to_numpy()
-        items = self.inter_feat[self.iid_field].to_numpy()
+    def _remap_ID_all(self) -> None:
+        super()._remap_ID_all()
+        users, items = self.inter_feat[self.uid_field].to_numpy(), self.inter_feat[self.iid_field].to_numpy()
+        # Taken here, before times are normalised or cast to float32 (steps of 128 s today).
         times = self.inter_feat[self.time_field].to_numpy(dtype=np.float64)
         if self.is_pre_split:
             self.log = pre_split(users, items, times, self._part_sizes)
         else:
-            self.log = leave_one_out(users, items, times, self._leave_one_out_mode())
-        super()._change_feat_format()
+            self.log = leave_one_out(users, items, times)
 
-    def _leave_one_out_mode(self) -> str:
-        mode = (self.config["eval_args"]["split"] or {}).get("LS")
-        if mode not in LEAVE_ONE_OUT:
-            raise ConfigError(f"eval_args.split: {{LS: {mode}}} must be one of {', '.join(LEAVE_ONE_OUT)}.")
-        return mode
+    def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
+        # RecBole hands pandas' own arrays to torch, which pandas 3 gives out read-only; these are copies.
+        dtypes = {FeatureType.TOKEN: torch.int64, FeatureType.FLOAT: torch.float32}
+        plain = [
+            field
+            for field in data
+            if self.field2type[field] in dtypes and field not in self.config["numerical_features"]
+        ]
+        others = super()._dataframe_to_interaction(data[[field for field in data if field not in plain]])
+        tensors = {field: torch.tensor(data[field].to_numpy(), dtype=dtypes[self.field2type[field]]) for field in plain}
+        return Interaction({field: tensors[field] if field in tensors else others[field] for field in data})
 
     @cached_property
     def fold_in(self) -> bool:
@@ -189,17 +181,7 @@ class CrossDomainMixin:
     def training_histories(self) -> Histories:
         """Every user's input history: the training part, or everything before the target of a held-out user."""
         if "histories" not in self._shared:
-            log = self.log
-            # A user of the training file who is also judged keeps the training part only.
-            trained = np.isin(log.segment_users, log.segment_users[log.segment_parts == TRAIN])
-            usable = (log.segment_parts == TRAIN) | ~trained
-            stops = np.where(usable, log.history_stops(fold_in=True), log.segment_starts)
-            lengths = np.maximum(stops - log.segment_starts, 0)
-            positions = np.repeat(log.segment_starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-            users = log.users[positions]
-            order = np.argsort(users, kind="stable")
-            user_ids, first = np.unique(users[order], return_index=True)
-            self._shared["histories"] = Histories(user_ids, np.append(first, len(users)), log.items[positions][order])
+            self._shared["histories"] = self.log.histories()
         return self._shared["histories"]
 
     @property
@@ -211,8 +193,11 @@ class CrossDomainMixin:
             self._shared["llm_features"] = build_llm_features(self.config, self)
         return self._shared["llm_features"]
 
-    def _judged_rows(self) -> Rows:
-        return self.log.valid if self.phase == "valid" else self.log.test
+    def _judged(self, phase: str) -> tuple[Rows, np.ndarray]:
+        """The rows of a split in the order in which RecBole has them, and their places in the log's order."""
+        rows = self.log.valid if phase == "valid" else self.log.test
+        places = np.arange(len(rows)) if self.is_pre_split else self._recbole_user_order(rows)
+        return rows.take(places), places
 
     def evaluation_rows(self) -> EvaluationRows:
         """The rows of this split, as the evaluator takes them; the same for every model.
@@ -224,7 +209,8 @@ class CrossDomainMixin:
         """
         if self.phase not in ("valid", "test"):
             raise ValueError(f"A {self.phase or 'whole'} dataset has no rows to judge.")
-        rows, log = self._judged_rows(), self.log
+        log = self.log
+        rows, places = self._judged(self.phase)
         if "user_item_keys" not in self._shared:
             self._shared["user_item_keys"] = np.unique(log.users * self.item_num + log.items)
             trained = log.items[log.training_positions(fold_in=False)]
@@ -241,13 +227,13 @@ class CrossDomainMixin:
             train_item_counts=self._shared["train_item_counts"],
             domain_offsets=self.domain_offsets,
             domain_names=self.domain_names,
-            row_keys=np.arange(len(rows)),
+            row_keys=places,
         )
 
     def judged_users_unseen(self) -> np.ndarray:
         """bool ``[R]``: rows of this split whose user a user table would not know."""
         trained = self.log.users[self.log.training_positions(self.fold_in)]
-        return ~np.isin(self.log.users[self._judged_rows().targets], trained)
+        return ~np.isin(self.log.users[self._judged(self.phase)[0].targets], trained)
 
     def __str__(self) -> str:
         lines = [super().__str__()]
@@ -265,23 +251,31 @@ class CrossDomainGeneralDataset(CrossDomainMixin, Dataset):
     def build(self) -> list[CrossDomainGeneralDataset]:
         """Training interactions in RecBole's order, and one row per judged user."""
         self._change_feat_format()
+        self._drop_unused_col()
         log = self.log
         positions = log.training_positions(self.fold_in)
         # RecBole orders by time from file order; the log's own order breaks ties by user.
         in_file_order = positions[np.argsort(log.order[positions], kind="stable")]
-        ordered = in_file_order[recbole_order(log.users[in_file_order], log.times[in_file_order])]
-        train = self.copy(self.inter_feat[torch.from_numpy(log.order[ordered])])
-        train.phase = "train"
-        return [train, self._judge("valid"), self._judge("test")]
+        train = in_file_order[recbole_order(log.users[in_file_order], log.times[in_file_order])]
+        return [
+            self._split("train", train, {}),
+            *(
+                self._split(phase, rows.targets, {ROW_ID: torch.arange(len(rows))})
+                for phase, (rows, _) in ((phase, self._judged(phase)) for phase in ("valid", "test"))
+            ),
+        ]
 
-    def _judge(self, phase: str) -> CrossDomainGeneralDataset:
-        rows = self.log.valid if phase == "valid" else self.log.test
-        table = self.inter_feat[torch.from_numpy(self.log.order[rows.targets])]
-        domains = torch.from_numpy(self.item_domain)[table[self.iid_field]]
-        table.update(Interaction({TARGET_DOMAIN: domains, ROW_ID: torch.arange(len(rows))}))
-        judged = self.copy(table)
-        judged.phase = phase
-        return judged
+    def _split(self, phase: str, positions: np.ndarray, fields: dict[str, torch.Tensor]) -> CrossDomainGeneralDataset:
+        places = torch.from_numpy(self.log.order[positions])
+        table = {field: column[places] for field, column in self.inter_feat.interaction.items()}
+        domains = torch.from_numpy(self.item_domain[self.log.items[positions]])
+        split = self.copy(Interaction(table | {TARGET_DOMAIN: domains} | fields))
+        split.phase = phase
+        return split
+
+    def _recbole_user_order(self, rows: Rows) -> np.ndarray:
+        # RecBole splits user by user, users in the order of their first interaction.
+        return np.lexsort((self.log.order[rows.starts], self.log.times[rows.starts]))
 
 
 class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
@@ -290,23 +284,23 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
     def data_augmentation(self) -> None:
         """Take the place of RecBole's augmentation: remember where windows are instead of storing them."""
         self._aug_presets()
-        columns = self.inter_feat[torch.from_numpy(self.log.order)].interaction
-        self._columns = {field: column for field, column in columns.items() if field != self.uid_field}
-        self._users = columns[self.uid_field]
+        order = torch.from_numpy(self.log.order)
+        self._columns = {field: column[order] for field, column in self.inter_feat.interaction.items()}
+        self._list_fields = {
+            field: getattr(self, f"{field}_list_field") for field in self._columns if field != self.uid_field
+        }
         self.per_user = getattr(self.config.model_class, "rows_per", "prefix") == "user"
         self._cutter = WindowCutter(self._columns, self.max_item_list_len, fixed_length=not self.per_user)
-        everything = Rows(self.log.segment_starts, self.log.segment_stops)
-        flat = np.arange(len(self.log.items))
-        starts = np.repeat(everything.starts, everything.targets - everything.starts)
-        self._take_rows(Rows(starts[flat > starts], flat[flat > starts]))
+        self._take_rows(self.log.all_rows())
 
     def _take_rows(self, rows: Rows) -> None:
-        targets = torch.from_numpy(rows.targets)
-        lengths = torch.from_numpy(np.minimum(rows.targets - rows.starts, self.max_item_list_len))
-        table = {self.uid_field: self._users[targets], self.item_list_length_field: lengths}
-        table.update({field: column[targets] for field, column in self._columns.items()})
         self.rows = rows
-        self.inter_feat = Interaction(table)
+        targets = torch.from_numpy(rows.targets)
+        table = {field: column[targets] for field, column in self._columns.items() if field in self.inter_feat}
+        lengths = np.minimum(rows.targets - rows.starts, self.max_item_list_len)
+        table[self.item_list_length_field] = torch.from_numpy(lengths)
+        windows = {name: WindowColumn(self._cutter, rows, field) for field, name in self._list_fields.items()}
+        self.inter_feat = RowTable(table, windows)
 
     def _view(self, rows: Rows, phase: str) -> CrossDomainSequentialDataset:
         view = copy.copy(self)
@@ -314,9 +308,20 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         view._take_rows(rows)
         return view
 
+    def _recbole_user_order(self, rows: Rows) -> np.ndarray:
+        # RecBole splits user by user, users in the order of their first row, whose target is the second interaction.
+        return np.argsort(self.log.times[rows.starts + 1], kind="stable")
+
     def build(self) -> list[CrossDomainSequentialDataset]:
-        """Training rows as the model wants them, and the judged rows, the same for every model."""
+        """Training rows as the model wants them, and the judged rows, the same for every model.
+
+        Raises
+        ------
+        DataError
+            No user has two training interactions.
+        """
         self._change_feat_format()
+        self._drop_unused_col()
         rows = self.log.user_rows(self.fold_in) if self.per_user else self.log.prefix_rows(self.fold_in)
         if not len(rows):
             raise DataError(
@@ -325,23 +330,18 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         train = self._view(rows, "train")
         if self.per_user:
             train._prepare_draws()
-        return [train, self._view(self.log.valid, "valid"), self._view(self.log.test, "test")]
+        return [train, *(self._view(self._judged(phase)[0], phase) for phase in ("valid", "test"))]
 
     def _prepare_draws(self) -> None:
-        trained = self.log.training_positions(fold_in=False)
-        self._negatives = InDomainNegatives(
-            self.log.users[trained], self.log.items[trained], self.user_num, self.domain_offsets
-        )
+        log = self.log
+        trained = log.training_positions(self.fold_in)
+        self._negatives = InDomainNegatives(log.users[trained], log.items[trained], self.user_num, self.domain_offsets)
         self._consumed = None
         if getattr(self.config.model_class, "needs_domain_pairs", False):
-            lengths = self.rows.targets - self.rows.starts + 1
-            owners = np.repeat(np.arange(len(self.rows)), lengths)
-            first = np.repeat(self.rows.starts - (np.cumsum(lengths) - lengths), lengths)
-            self._consumed = ConsumedItems(
-                owners, self.log.items[first + np.arange(len(owners))], len(self.rows), self.domain_offsets
-            )
+            owners, flat = expand_ranges(self.rows.starts, self.rows.targets - self.rows.starts + 1)
+            self._consumed = ConsumedItems(owners, log.items[flat], len(self.rows), self.domain_offsets)
 
-    def __getitem__(self, index: np.ndarray | torch.Tensor | slice | list[int], join: bool = True) -> Interaction:
+    def __getitem__(self, index: int | slice | list[int] | np.ndarray | torch.Tensor, join: bool = True) -> Interaction:
         """A batch of rows with their windows.
 
         Parameters
@@ -356,27 +356,26 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         Interaction
             Fields as in `docs/architecture.md`.
         """
-        if isinstance(index, slice):
-            index = np.arange(len(self))[index]
-        index = np.asarray(index, dtype=np.int64).reshape(-1)
-        rows = self.rows.take(index)
-        batch = self.inter_feat[torch.from_numpy(index)]
+        index = np.atleast_1d(row_numbers(index, len(self)))
+        rows, chosen = self.rows.take(index), torch.from_numpy(index)
         windows = self._cutter.cut(rows)
-        fields = [self.iid_field] if self.per_user else self._columns
-        added = {getattr(self, f"{field}_list_field"): windows.values(field) for field in fields}
-        added[TARGET_DOMAIN] = torch.from_numpy(self.item_domain[self.log.items[rows.targets]])
+        fields = {field: column[chosen] for field, column in self.inter_feat.interaction.items()}
+        for field, name in self._list_fields.items():
+            if field == self.iid_field or not self.per_user:
+                fields[name] = windows.values(field)
+        fields[TARGET_DOMAIN] = torch.from_numpy(self.item_domain[self.log.items[rows.targets]])
         if self.phase in ("valid", "test"):
-            added[ROW_ID] = torch.from_numpy(index)
+            fields[ROW_ID] = chosen
         elif self.phase == "train" and self.per_user:
-            added.update(self._training_fields(index, windows))
-        batch.update(Interaction(added))
+            fields.update(self._training_fields(index, windows))
+        batch = Interaction(fields)
         return self.join(batch) if join and not self.per_user else batch
 
-    def _training_fields(self, index: np.ndarray, windows) -> dict[str, torch.Tensor]:
+    def _training_fields(self, index: np.ndarray, windows: Windows) -> dict[str, torch.Tensor]:
         targets = windows.values(self.iid_field, shift=1)  # [B, L]
         real = windows.real
         users = np.repeat(self.log.users[self.rows.targets[index]], windows.lengths)
-        negatives = np.zeros(real.shape, dtype=np.int64)
+        negatives = np.zeros(real.shape, dtype=np.int64)  # [B, L]
         negatives[real] = self._negatives.draw(users, self.item_domain[targets.numpy()[real]])
         fields = {
             TARGET_LIST: targets,
@@ -389,6 +388,5 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
     def inter_matrix(self, form: str = "coo", value_field: str | None = None):
         """Sparse matrix of the training interactions (`[n_users, n_items]`), as RecBole's method of this name."""
         flat = torch.from_numpy(self.log.training_positions(self.fold_in))
-        table = {self.uid_field: self._users[flat]}
-        table.update({field: column[flat] for field, column in self._columns.items()})
-        return self._create_sparse_matrix(Interaction(table), self.uid_field, self.iid_field, form, value_field)
+        table = Interaction({field: column[flat] for field, column in self._columns.items()})
+        return self._create_sparse_matrix(table, self.uid_field, self.iid_field, form, value_field)

@@ -44,8 +44,8 @@ class InDomainNegatives:
         exhausted = counts >= np.tile(self._sizes, n_users)
         if exhausted.any():
             logging.getLogger().warning(
-                f"{int(exhausted.sum())} user(s) have consumed every item of a domain; "
-                "their negatives there are drawn from all of its items."
+                f"In {int(exhausted.sum())} case(s) a user has consumed every item of a domain; "
+                "the negatives there are drawn from all of its items."
             )
         self._left = np.where(exhausted, np.tile(self._sizes, n_users), np.tile(self._sizes, n_users) - counts)
         local = items - domain_offsets[groups % self._n_domains]

@@ -11,8 +11,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_cdsr.evaluator.rows import expand_ranges
+
 TRAIN, VALID, TEST = 0, 1, 2
-LEAVE_ONE_OUT = ("valid_and_test", "valid_only", "test_only")
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """Flat training histories.
+
+    Parameters
+    ----------
+    user_ids
+        int64 ``[U]``, internal ids, ascending and distinct.
+    pointers
+        int64 ``[U + 1]``: user ``user_ids[j]`` consumed ``item_ids[pointers[j]:pointers[j + 1]]``, oldest first.
+    item_ids
+        int64 ``[N]``.
+    """
+
+    user_ids: np.ndarray
+    pointers: np.ndarray
+    item_ids: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +99,9 @@ class SequenceLog:
     def history_stops(self, fold_in: bool) -> np.ndarray:
         """Where each segment's interactions end that a model may be trained on.
 
+        A user's interactions count once: those of the training file, or else the input history of the validation file,
+        or else that of the test file. A later file may repeat what an earlier one holds, and hold its target.
+
         Parameters
         ----------
         fold_in
@@ -91,19 +114,37 @@ class SequenceLog:
         """
         if not fold_in:
             return self.train_stops
-        held_out = self.segment_parts != TRAIN
-        return np.where(held_out, self.segment_stops - 1, self.train_stops)
+        folded = np.zeros(len(self.segment_starts), dtype=bool)  # [S]
+        folded[np.unique(self.segment_users, return_index=True)[1]] = True  # segments stand file by file
+        folded &= self.segment_parts != TRAIN
+        return np.where(folded, self.segment_stops - 1, self.train_stops)
+
+    def histories(self) -> Histories:
+        """Every user's input history: the training part, or everything before the target of a held-out user."""
+        flat = self.training_positions(fold_in=True)
+        users, items = self.users[flat], self.items[flat]
+        by_user = np.argsort(users, kind="stable")
+        user_ids, first = np.unique(users[by_user], return_index=True)
+        return Histories(user_ids, np.append(first, len(users)), items[by_user])
+
+    def all_rows(self) -> Rows:
+        """One row per interaction that has a history, whatever it is for, in order of time as RecBole leaves them."""
+        rows = self._rows_before(self.segment_stops)
+        return rows.take(np.argsort(self.times[rows.targets], kind="stable"))
 
     def prefix_rows(self, fold_in: bool) -> Rows:
         """One training row per interaction that has a history, in RecBole's order.
 
         RecBole sorts rows by time and then groups them by user, users in the order of their first row.
         """
-        lengths = self.history_stops(fold_in) - self.segment_starts
-        flat, segments = _flat_positions(self.segment_starts, lengths)
-        has_history = flat > self.segment_starts[segments]
-        rows = Rows(self.segment_starts[segments[has_history]], flat[has_history])
+        rows = self._rows_before(self.history_stops(fold_in))
         return rows.take(recbole_order(self.users[rows.targets], self.times[rows.targets]))
+
+    def _rows_before(self, stops: np.ndarray) -> Rows:
+        segments, targets = expand_ranges(self.segment_starts, stops - self.segment_starts)
+        starts = self.segment_starts[segments]
+        has_history = targets > starts
+        return Rows(starts[has_history], targets[has_history])
 
     def user_rows(self, fold_in: bool) -> Rows:
         """One training row per segment with two training interactions or more; the target is the last of them."""
@@ -113,15 +154,8 @@ class SequenceLog:
 
     def training_positions(self, fold_in: bool) -> np.ndarray:
         """int64 ``[M]``, flat positions of the training interactions, by segment and time."""
-        flat, _ = _flat_positions(self.segment_starts, self.history_stops(fold_in) - self.segment_starts)
+        _, flat = expand_ranges(self.segment_starts, self.history_stops(fold_in) - self.segment_starts)
         return flat
-
-
-def _flat_positions(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    lengths = np.maximum(lengths, 0)
-    owners = np.repeat(np.arange(len(starts)), lengths)
-    first = np.cumsum(lengths) - lengths
-    return np.arange(len(owners)) + np.repeat(starts - first, lengths), owners
 
 
 def recbole_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -143,7 +177,7 @@ def recbole_order(users: np.ndarray, times: np.ndarray) -> np.ndarray:
     return by_time[np.argsort(first[group], kind="stable")]
 
 
-def leave_one_out(users: np.ndarray, items: np.ndarray, times: np.ndarray, mode: str) -> SequenceLog:
+def leave_one_out(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> SequenceLog:
     """Split every user's mixed sequence: last interaction = test, last but one = validation.
 
     As in RecBole's sequential datasets, a user needs one training row more than rows left out: with three
@@ -155,21 +189,14 @@ def leave_one_out(users: np.ndarray, items: np.ndarray, times: np.ndarray, mode:
         int64 ``[N]``, internal ids in file order.
     times
         float64 ``[N]``; equal times keep file order.
-    mode
-        One of `LEAVE_ONE_OUT`.
     """
-    order = np.lexsort((np.arange(len(users)), times, users))
+    order = np.lexsort((times, users))
     users, items, times = users[order], items[order], times[order]
     starts, stops = _runs(users)
-    n_rows = stops - starts - 1
-    left_out = np.minimum(2 if mode == "valid_and_test" else 1, np.maximum(n_rows - 1, 0))
-    last, last_but_one = stops - 1, stops - 2
-    nothing = Rows(starts[:0], starts[:0])
-    one, two = left_out >= 1, left_out >= 2
-    valid = Rows(starts[two], last_but_one[two]) if mode == "valid_and_test" else nothing
-    test = Rows(starts[one], last[one])
-    if mode == "valid_only":
-        valid, test = test, nothing
+    left_out = np.clip(stops - starts - 2, 0, 2)
+    tested, validated = left_out >= 1, left_out >= 2
+    valid = Rows(starts[validated], stops[validated] - 2)
+    test = Rows(starts[tested], stops[tested] - 1)
     parts = np.full(len(starts), TRAIN)
     return SequenceLog(order, users, items, times, starts, stops, parts, stops - left_out, valid, test)
 
@@ -187,7 +214,7 @@ def pre_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, sizes: li
         Rows of the training, validation and test file. In the latter two a user's last row is the target.
     """
     parts = np.repeat(np.array([TRAIN, VALID, TEST]), sizes)
-    order = np.lexsort((np.arange(len(users)), times, users, parts))
+    order = np.lexsort((times, users, parts))
     users, items, times, parts = users[order], items[order], times[order], parts[order]
     starts, stops = _runs(users, parts)
     segment_parts = parts[starts]

@@ -8,8 +8,40 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from recbole.data.interaction import Interaction
 
 from recbole_cdsr.data.sequences import Rows
+
+
+def row_numbers(index: int | slice | list[int] | np.ndarray | torch.Tensor, n_rows: int) -> np.ndarray:
+    """What an index means, as row numbers.
+
+    Parameters
+    ----------
+    index
+        A row number, a slice, row numbers, or a mask of all rows.
+    n_rows
+        Number of rows.
+
+    Returns
+    -------
+    numpy.ndarray
+        int64, of one dimension; of none for a single row number.
+
+    Raises
+    ------
+    IndexError
+        A row number beyond the rows.
+    """
+    if isinstance(index, slice):
+        return np.arange(*index.indices(n_rows))
+    chosen = np.asarray(index)
+    if chosen.dtype == bool:
+        return np.arange(n_rows)[chosen]
+    chosen = chosen.astype(np.int64)
+    if chosen.size and (chosen.max() >= n_rows or chosen.min() < -n_rows):
+        raise IndexError(f"Row {chosen.max()} was asked for; there are {n_rows}.")
+    return np.where(chosen < 0, chosen + n_rows, chosen)
 
 
 class WindowCutter:
@@ -89,3 +121,53 @@ class Windows:
         values = column[torch.from_numpy(positions)]
         values[torch.from_numpy(~self.real)] = 0
         return values
+
+
+class WindowColumn:
+    """The windows of one field over all rows of a split, `[R, L]`; cut when they are indexed.
+
+    Parameters
+    ----------
+    cutter
+        Cuts them.
+    rows
+        R rows.
+    field
+        Name of a column.
+    """
+
+    def __init__(self, cutter: WindowCutter, rows: Rows, field: str) -> None:
+        self._cutter = cutter
+        self._rows = rows
+        self._field = field
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int | slice | list[int] | np.ndarray | torch.Tensor) -> torch.Tensor:
+        """`[L]` for one row number, `[B, L]` for several, as from a tensor of all windows."""
+        chosen = row_numbers(index, len(self))
+        windows = self._cutter.cut(self._rows.take(np.atleast_1d(chosen))).values(self._field)
+        return windows if chosen.ndim else windows[0]
+
+
+class RowTable(Interaction):
+    """The rows of a split as RecBole holds them, with windows in place of stored prefixes.
+
+    Parameters
+    ----------
+    columns
+        Tensors ``[R, ...]`` by field name.
+    windows
+        `WindowColumn` by the name of the list field. FEARec reads them off the training data.
+    """
+
+    def __init__(self, columns: dict[str, torch.Tensor], windows: dict[str, WindowColumn]) -> None:
+        super().__init__(columns)
+        self._windows = windows
+
+    def __getitem__(self, index: str | slice | list[int] | np.ndarray | torch.Tensor):
+        """A field, or an `Interaction` of some rows (without their windows)."""
+        if isinstance(index, str) and index in self._windows:
+            return self._windows[index]
+        return super().__getitem__(index)
