@@ -327,7 +327,7 @@ def load_feature_set(
 
 def _remedy(sidecar_path: Path) -> str:
     matrix_name = sidecar_path.with_suffix(".safetensors").name
-    return f"delete {matrix_name} and {sidecar_path.name}, or rebuild them with `recbole-cdsr features NAME --force`"
+    return f"delete {matrix_name} and {sidecar_path.name}, and the next run builds them anew"
 
 
 def _first_difference(

@@ -83,7 +83,7 @@ def test_the_matrix_file_is_plain_safetensors(tmp_path):
 def test_every_stale_field_is_named_with_file_and_remedy(tmp_path, changes, field):
     save(tmp_path)
     with pytest.raises(
-        FeatureError, match=rf"items-tiny\.json is stale: {field} was .* now; delete .*--force"
+        FeatureError, match=rf"items-tiny\.json is stale: {field} was .* now; delete .*builds them anew"
     ) as error:
         load(tmp_path, **changes)
     assert "\n" not in str(error.value)
