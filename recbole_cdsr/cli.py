@@ -8,10 +8,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from recbole_cdsr import __version__
 from recbole_cdsr.convert import command as convert_command
-from recbole_cdsr.errors import CDSRError
+from recbole_cdsr.errors import CDSRError, ConfigError
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -30,11 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
     """
-    parser = _parser()
-    options, settings = parser.parse_known_args(arguments)
-    if settings and options.command != "run":
-        parser.error(f"{options.command} does not know {' '.join(settings)}")
     try:
+        options, settings = _parser().parse_known_args(arguments)
+        if settings and options.command != "run":
+            raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
         if options.command == "run":
             return _run(options, settings)
         if options.command == "doctor":
@@ -44,15 +44,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return options.run(options) or 0
     except CDSRError as error:
-        print(f"recbole-cdsr: {error}", file=sys.stderr)
+        print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
         print("recbole-cdsr: interrupted; what was finished is kept, --resume goes on with a run.", file=sys.stderr)
         return INTERRUPTED
 
 
+class _OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see `{self.prog} --help`.")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _OneLineParser(
         prog="recbole-cdsr",
         description="Cross-domain sequential recommendation with LLMs, on RecBole.",
         allow_abbrev=False,
@@ -62,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser(
         "run",
         help="train a model and judge it",
-        description="Train a model of ours or of RecBole and judge it. Any configuration key may follow as --key=value.",
+        description="Train a model of ours or of RecBole and judge it. Any setting may follow as --key=value.",
         allow_abbrev=False,
     )
     run.add_argument("--model", "-m", help="name of the model, e.g. LLM4CDSR or SASRec")
@@ -79,7 +86,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(options: argparse.Namespace, settings: Sequence[str]) -> int:
     from recbole_cdsr.config import split_config_files
-    from recbole_cdsr.errors import ConfigError
     from recbole_cdsr.quick_start import run_recbole_cdsr
 
     if options.nproc != 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from recbole.data.transform import construct_transform
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
 
 from recbole_cdsr import __version__
@@ -23,10 +25,11 @@ from recbole_cdsr.data.dataset import CrossDomainGeneralDataset, CrossDomainSequ
 from recbole_cdsr.data.loaders import prepare_loaders
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.trainer import trainer_class_for
+from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
 NOT_APPLICABLE = "n/a"
+CrossDomainDataset = CrossDomainSequentialDataset | CrossDomainGeneralDataset
 
 
 def run_recbole_cdsr(
@@ -46,15 +49,15 @@ def run_recbole_cdsr(
     config_file_list, config_dict
         As in `recbole.quick_start.run_recbole`.
     saved
-        Keep checkpoints and judge the selected one; without, the last epoch is judged.
+        Keep checkpoints and judge the selected one; without, no run directory is made and the last epoch is judged.
     command_line
         Arguments `--key=value`, which win over everything else; None reads `sys.argv`.
 
     Returns
     -------
     dict
-        What `--result_file` writes: model, dataset, seed, synthetic, features, best_valid, test, epochs, seconds,
-        environment.
+        What `result_file` is given: `model`, `dataset`, `seed`, `synthetic`, `features`, `best_valid`, `test`,
+        `epochs`, `seconds`, `environment` and more; see `docs/results.md`.
 
     Raises
     ------
@@ -65,8 +68,7 @@ def run_recbole_cdsr(
     config = CDSRConfig(model, dataset, config_file_list, config_dict, command_line=command_line)
     _check_writable(config["result_file"])
     init_seed(config["seed"], config["reproducibility"])
-    init_logger(config)
-    quiet_known_warnings()
+    _start_logging(config)
     logger = logging.getLogger()
     logger.info(config)
     config.log_notices(logger)
@@ -74,51 +76,81 @@ def run_recbole_cdsr(
     data = create_dataset(config)
     logger.info(data)
     train_data, valid_data, test_data = prepare_loaders(config, data)
+    check_valid_metric(config["valid_metric"], data.domain_names, valid_data._dataset.evaluation_rows())
 
     unseen = _rows_out_of_reach(config, valid_data, test_data)
     if unseen:
         logger.warning(unseen)
         return _write(_not_applicable(config, data, unseen, time() - started), config["result_file"])
 
+    features_started = time()
+    if getattr(config.model_class, "uses_llm_features", False):
+        _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
+    features_seconds = time() - features_started
+
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    network = config.model_class(config, train_data._dataset).to(config["device"])
+    network = _build_model(config, train_data._dataset)
     logger.info(network)
     flops = get_flops(network, data, config["device"], logger, construct_transform(config))
     logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
     trainer = trainer_class_for(config["MODEL_TYPE"], config["model"])(config, network)
-    logger.info(set_color("Run directory", "blue") + f": {trainer.run.path}")
-    best_score, best_valid = trainer.fit(
-        train_data, valid_data, saved=saved, show_progress=config["show_progress"]
-    )
+    best_score, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
+    if saved and trainer.domain_selection is not None:  # RecBole's best is one epoch; here each domain has its own
+        best_valid = trainer.evaluate(valid_data, show_progress=config["show_progress"])
     trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
-    logger.info(set_color("best valid ", "yellow") + f": {best_valid}")
-    if trainer.report is not None:
-        logger.info(set_color("test result", "yellow") + f": \n{trainer.report.table()}")
+    logger.info(set_color("best valid ", "yellow") + f": {dict(best_valid or {})}")
+    logger.info(set_color("test result", "yellow") + f": \n{trainer.report.table()}")
     if data.card is not None and data.card.synthetic:
         logger.warning(f"'{config['dataset']}' is SYNTHETIC data: this table says nothing about real users.")
 
+    selection = trainer.domain_selection
     result = _header(config, data) | {
-        "best_valid_score": float(best_score),
+        "best_valid_score": float(best_score) if math.isfinite(best_score) else None,
         "best_valid": dict(best_valid or {}),
-        "best_valid_domains": trainer.best_domain_results,
-        "best_epoch": trainer.best_epoch,
-        "test": trainer.report.as_result_dict() if trainer.report is not None else {},
+        "best_epoch": trainer.best_epoch if selection is None else dict(selection.epochs),
+        "test": trainer.report.as_result_dict(),
         "epochs": len(trainer.train_loss_dict),
         "train_losses": [float(loss) for loss in trainer.train_loss_dict.values()],
-        "seconds": {**trainer.seconds, "total": time() - started},
-        "run_dir": str(trainer.run.path),
+        "seconds": {"features": features_seconds, **trainer.seconds, "total": time() - started},
+        "run_dir": str(trainer.run.path) if saved else None,
     }
-    _write(result, trainer.run.path / "result.json")
+    if saved:
+        _write(result, trainer.run.path / "result.json")
     return _write(result, config["result_file"])
 
 
-def create_dataset(config: CDSRConfig) -> CrossDomainSequentialDataset | CrossDomainGeneralDataset:
+def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
     """The dataset a model takes: windows for sequential models, interactions for the others."""
     sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
     return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
+
+
+def _start_logging(config: CDSRConfig) -> None:
+    try:
+        init_logger(config)
+    except OSError as error:
+        raise ConfigError(
+            f"The folder for logs, {Path('log').absolute()}, cannot be written ({error.strerror}); start the command "
+            "in a writable folder."
+        ) from error
+    quiet_known_warnings()
+
+
+def _build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRecommender:
+    try:
+        network = config.model_class(config, dataset)
+    except (ValueError, NotImplementedError, KeyError) as error:
+        if config.model_class.__module__.startswith("recbole_cdsr."):
+            raise
+        # RecBole's models check their settings and fields with these.
+        raise ConfigError(
+            f"{config['model']} cannot be built with these settings on '{config['dataset']}' "
+            f"({type(error).__name__}: {error}); change the setting or the columns it names."
+        ) from error
+    return network.to(config["device"])
 
 
 def _rows_out_of_reach(config: CDSRConfig, *loaders) -> str | None:
@@ -129,12 +161,12 @@ def _rows_out_of_reach(config: CDSRConfig, *loaders) -> str | None:
     if not any(unseen.values()):
         return None
     return (
-        f"{config['model']} has a table of users, and {unseen['valid']} validation and {unseen['test']} test rows belong "
-        "to users without a training interaction: n/a. Set fold_in to train on their input histories."
+        f"{config['model']} has a table of users, and {unseen['valid']} validation and {unseen['test']} test rows "
+        "belong to users without a training interaction: n/a. Set fold_in to train on their input histories."
     )
 
 
-def _header(config: CDSRConfig, data: CrossDomainSequentialDataset | CrossDomainGeneralDataset) -> dict[str, Any]:
+def _header(config: CDSRConfig, data: CrossDomainDataset) -> dict[str, Any]:
     features = data._shared.get("llm_features")
     return {
         "model": config["model"],
@@ -173,32 +205,43 @@ def environment(device: torch.device) -> dict[str, Any]:
     }
 
 
-def _not_applicable(config: CDSRConfig, data, reason: str, seconds: float) -> dict[str, Any]:
+def _not_applicable(config: CDSRConfig, data: CrossDomainDataset, reason: str, seconds: float) -> dict[str, Any]:
+    cells = dict.fromkeys(("overall", "domains", "groups"), NOT_APPLICABLE)
     return _header(config, data) | {
+        "best_valid_score": None,
         "best_valid": NOT_APPLICABLE,
-        "test": {"overall": NOT_APPLICABLE, "domains": NOT_APPLICABLE, "groups": NOT_APPLICABLE},
+        "best_epoch": None,
+        "test": cells | {name: dict(cells) for name in config["eval_candidates"]},
         "reason": reason,
         "epochs": 0,
-        "seconds": {"training": 0.0, "evaluation": 0.0, "total": seconds},
+        "train_losses": [],
+        "seconds": {"features": 0.0, "training": 0.0, "evaluation": 0.0, "total": seconds},
+        "run_dir": None,
     }
 
 
 def _check_writable(path: str | None) -> None:
-    """Refuse a result file that could not be written, before hours of training."""
+    """Refuse a result file that could not be written, before hours of training; nothing is created yet."""
     if path is None:
         return
-    folder = Path(path).absolute().parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"result_file {path}: {folder} cannot be created ({error.strerror}).") from error
-    if not os.access(folder, os.W_OK) or Path(path).is_dir():
-        raise ConfigError(f"result_file {path} cannot be written; name a file in a writable folder.")
+    file = Path(path).absolute()
+    if file.is_dir():
+        raise ConfigError(f"result_file {path} is a folder; name a file in it.")
+    nearest = next(parent for parent in file.parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError(f"result_file {path} cannot be written below {nearest}; name a file in a writable folder.")
 
 
 def _write(result: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
-    if path is not None:
-        beside = Path(f"{path}.part")
-        beside.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(beside, path)
+    if path is None:
+        return result
+    file = Path(path)
+    beside = file.with_name(file.name + ".part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(beside, file)
+    except OSError as error:
+        kept = f"; the result is in {result['run_dir']}" if result["run_dir"] else ""
+        raise ConfigError(f"The result file {file} could not be written ({error.strerror}){kept}.") from error
     return result

@@ -7,14 +7,14 @@ renamed, so that a kill in the middle leaves the previous one.
 from __future__ import annotations
 
 import os
-import pickle
-import random
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 import torch
+from torch import nn
 
 from recbole_cdsr.errors import CheckpointError
 
@@ -36,39 +36,95 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     CheckpointError
         Something else is in the state, or the disk refuses.
     """
+    path = Path(path)
+    plain = _to_plain({"format": FORMAT, **state}, path.name)
     beside = path.with_name(path.name + ".part")
     try:
-        torch.save(_to_plain({"format": FORMAT, **state}, path.name), beside)
+        torch.save(plain, beside)
         os.replace(beside, path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
+    except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as RuntimeError
+        with suppress(OSError):
+            beside.unlink()
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} could not be written ({error.strerror}); free space or set checkpoint_dir."
+            f"{path} could not be written ({reason}); free space or set checkpoint_dir to another disk."
         ) from error
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint of ours.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of ours; all tensors are on the CPU, wherever they were when it was written.
 
     Raises
     ------
     CheckpointError
         The file is not there, is broken, holds more than tensors and plain data, or is none of ours.
     """
-    if not Path(path).is_file():
+    path = Path(path)
+    if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} is not there; check the path, or train first.")
+    # A damaged or hostile stream can raise nearly anything from inside the unpickler; all of it means the same.
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
         raise CheckpointError(
-            f"Checkpoint {path} is broken or holds more than tensors and plain data, and was not read: "
-            f"{str(error).splitlines()[0]}"
+            f"Checkpoint {path} is broken or holds more than tensors and plain data, and was not read "
+            f"({type(error).__name__}); train again, or take a file you trust."
         ) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} is not a checkpoint of recbole-cdsr; for an official one use `recbole_cdsr.interop.load_official_file`."
+            f"{path} is not a checkpoint of recbole-cdsr; an official one is read by "
+            "`recbole_cdsr.interop.load_official_file`."
         )
-    return _from_plain(state)
+    try:
+        return _from_plain(state)
+    except Exception as error:
+        raise CheckpointError(f"Checkpoint {path} is broken ({type(error).__name__}: {error}); train again.") from error
+
+
+def model_state(model: nn.Module) -> dict[str, Any]:
+    """What a checkpoint keeps of a model: `state_dict`, and RecBole's `other_parameter` without sub-modules.
+
+    Sub-modules that a RecBole model lists there (feature embeddings of FDSA, DIN, …) are in its state dict anyway.
+    """
+    other = model.other_parameter()
+    return {
+        "state_dict": dict(model.state_dict()),
+        "other_parameter": {name: value for name, value in other.items() if not isinstance(value, nn.Module)},
+    }
+
+
+def restore_model(model: nn.Module, state: dict[str, Any], path: Path | str) -> None:
+    """Put what `model_state` kept back into a model.
+
+    Parameters
+    ----------
+    model
+        A RecBole model of the same configuration, on its device.
+    state
+        What `load_checkpoint` returned.
+    path
+        Named in errors.
+
+    Raises
+    ------
+    CheckpointError
+        The state is incomplete or does not fit the model.
+    """
+    try:
+        model.load_state_dict(state["state_dict"])
+        # Only what the model itself lists: a file must not set other attributes.
+        known = model.other_parameter()
+        other = {name: value for name, value in state["other_parameter"].items() if name in known}
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+        model.load_other_parameter(
+            {name: value.to(device) if isinstance(value, torch.Tensor) else value for name, value in other.items()}
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(
+            f"{path} does not fit {type(model).__name__} as it is configured here "
+            f"({lines[1] if len(lines) > 1 else ' '.join(lines)}); use the settings and the data it was trained with."
+        ) from error
 
 
 def _to_plain(value: Any, where: str) -> Any:
@@ -92,7 +148,7 @@ def _to_plain(value: Any, where: str) -> Any:
 def _from_plain(value: Any) -> Any:
     if isinstance(value, dict):
         if "__numpy__" in value:
-            return value["__numpy__"].cpu().numpy()
+            return value["__numpy__"].numpy()
         if "__sparse__" in value:
             parts = (value["data"].numpy(), value["indices"].numpy(), value["indptr"].numpy())
             return scipy.sparse.csr_matrix(parts, shape=tuple(value["shape"])).asformat(value["__sparse__"])
@@ -100,32 +156,3 @@ def _from_plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(_from_plain(entry) for entry in value)
     return value
-
-
-def random_states() -> dict[str, Any]:
-    """The state of every global source of randomness: Python, NumPy, PyTorch on CPU and on every GPU."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    version, internal, next_gauss = random.getstate()
-    return {
-        "python": {"version": version, "internal": list(internal), "gauss": next_gauss},
-        "numpy": {
-            "name": name,
-            "keys": torch.from_numpy(keys.astype(np.int64)),
-            "position": int(position),
-            "has_gauss": int(has_gauss),
-            "gauss": float(gauss),
-        },
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-    }
-
-
-def restore_random_states(states: dict[str, Any]) -> None:
-    """Undo `random_states`."""
-    python, numpy = states["python"], states["numpy"]
-    random.setstate((python["version"], tuple(python["internal"]), python["gauss"]))
-    keys = numpy["keys"].cpu().numpy().astype(np.uint32)
-    np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
-    torch.set_rng_state(states["torch"].cpu())
-    if states["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([state.cpu() for state in states["cuda"]])

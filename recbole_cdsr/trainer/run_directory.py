@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+from logging import getLogger
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.config_saved import NOT_TRAINING
 from recbole_cdsr.errors import CheckpointError, ConfigError
 
 LAST = "last.pth"
@@ -18,86 +22,128 @@ class RunDirectory:
     """Where one run lives.
 
     By default `<checkpoint_dir>/<Model>-<dataset>-<seed>-<fingerprint>`, with `-2`, `-3`, … when a run of that name is
-    there already; with `resume`, the newest of them that holds a checkpoint. `run_dir` names it outright.
+    there already; with `resume`, the newest of them that holds a checkpoint. `run_dir` names it outright. Nothing is
+    written before `open`.
 
     Parameters
     ----------
     config
         Keys `checkpoint_dir`, `run_dir`, `resume`, `model`, `dataset`, `seed`.
 
+    Attributes
+    ----------
+    path
+        The directory; None for a new run that is not open yet.
+    resumed
+        Whether there is a run to go on with.
+
     Raises
     ------
     ConfigError
-        `run_dir` holds a run already and `resume` is not set, or it cannot be created.
+        `run_dir` holds a run already and `resume` is not set.
     """
 
     def __init__(self, config: CDSRConfig) -> None:
-        self.resumed = False
+        self._config = config
+        self._root = Path(config["checkpoint_dir"])
+        self._name = f"{config['model']}-{config['dataset']}-{config['seed']}-{config.fingerprint()}"
+        self.path: Path | None = Path(config["run_dir"]) if config["run_dir"] else None
+        if self.path is None and config["resume"]:
+            self.path = self._newest_with_checkpoint()
+        self.resumed = self.path is not None and (self.path / LAST).is_file()
+        if self.resumed and not config["resume"]:
+            raise ConfigError(f"run_dir {self.path} holds a run already; add --resume=True to go on, or name another.")
+
+    def _numbers(self) -> list[int]:
+        """Ascending numbers of the runs of this name; 1 carries no number in its name."""
+        pattern = re.compile(re.escape(self._name) + r"(?:-(\d+))?")
+        entries = self._root.iterdir() if self._root.is_dir() else ()
+        return sorted(int(match[1] or 1) for path in entries if (match := pattern.fullmatch(path.name)))
+
+    def _numbered(self, number: int) -> Path:
+        return self._root / (self._name if number == 1 else f"{self._name}-{number}")
+
+    def _newest_with_checkpoint(self) -> Path | None:
+        candidates = (self._numbered(number) for number in reversed(self._numbers()))
+        return next((path for path in candidates if (path / LAST).is_file()), None)
+
+    def open(self) -> Path:
+        """Make the directory of a new run, with its `config.yaml`; find that of a resumed one.
+
+        Returns
+        -------
+        Path
+            The directory.
+
+        Raises
+        ------
+        ConfigError
+            It cannot be created.
+        """
+        if self.resumed:
+            return self.path
+        if self._config["resume"]:
+            getLogger().warning("resume: there is no run of this configuration to go on with; a new one starts.")
         try:
-            self.path = self._named(config) if config["run_dir"] else self._derived(config)
+            if self.path is None:
+                self.path = self._claim()
+            self.path.mkdir(parents=True, exist_ok=True)
+            text = yaml.safe_dump(self._config.plain(), allow_unicode=True, sort_keys=True)
+            beside = self.path / "config.yaml.part"
+            beside.write_text(text, encoding="utf-8")
+            os.replace(beside, self.path / "config.yaml")
         except OSError as error:
+            key = "run_dir" if self._config["run_dir"] else "checkpoint_dir"
             raise ConfigError(
-                f"The run directory cannot be created under {config['run_dir'] or config['checkpoint_dir']} "
-                f"({error.strerror}); set checkpoint_dir to a writable folder."
+                f"The run directory cannot be made under {key} {self._config[key]} ({error.strerror}); "
+                f"set {key} to a writable folder."
             ) from error
-        if not self.resumed:
-            text = yaml.safe_dump(config.plain(), allow_unicode=True, sort_keys=True)
-            (self.path / "config.yaml").write_text(text, encoding="utf-8")
+        return self.path
 
-    def _named(self, config: CDSRConfig) -> Path:
-        path = Path(config["run_dir"])
-        if (path / LAST).is_file():
-            if not config["resume"]:
-                raise ConfigError(f"run_dir {path} holds a run already; add --resume=True to go on, or name another.")
-            self.resumed = True
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def _derived(self, config: CDSRConfig) -> Path:
-        root = Path(config["checkpoint_dir"])
-        root.mkdir(parents=True, exist_ok=True)
-        name = f"{config['model']}-{config['dataset']}-{config['seed']}-{config.fingerprint()}"
-        pattern = re.compile(re.escape(name) + r"(?:-(\d+))?")
-        numbers = sorted(
-            int(match[1] or 1) for path in root.iterdir() if (match := pattern.fullmatch(path.name)) and path.is_dir()
-        )
-        if config["resume"]:
-            for number in reversed(numbers):
-                path = root / (name if number == 1 else f"{name}-{number}")
-                if (path / LAST).is_file():
-                    self.resumed = True
-                    return path
-        number = (numbers[-1] if numbers else 0) + 1
+    def _claim(self) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        number = max(self._numbers(), default=0) + 1
         while True:  # another process may take the same number first
-            path = root / (name if number == 1 else f"{name}-{number}")
+            path = self._numbered(number)
             try:
                 path.mkdir()
                 return path
             except FileExistsError:
                 number += 1
 
+    def _file(self, name: str) -> Path:
+        if self.path is None:
+            raise CheckpointError("Nothing has been trained in this run yet; train first, or name a checkpoint.")
+        return self.path / name
+
     @property
     def last(self) -> Path:
         """Checkpoint of the latest epoch, all that training needs to go on."""
-        return self.path / LAST
+        return self._file(LAST)
 
     def best(self, domain: str | None = None) -> Path:
         """Checkpoint of the selected epoch, overall or of one domain."""
-        return self.path / (BEST if domain is None else f"best_{domain}.pth")
+        return self._file(BEST if domain is None else f"best_{domain}.pth")
 
-    def check_same_run(self, saved: dict, config: CDSRConfig) -> None:
+    def check_same_run(self, saved: dict[str, Any]) -> None:
         """Refuse to go on with a run that was configured otherwise.
+
+        Parameters
+        ----------
+        saved
+            The run's `last` checkpoint.
 
         Raises
         ------
         CheckpointError
             Naming up to five keys that differ.
         """
-        if saved["fingerprint"] == config.fingerprint():
+        if saved["fingerprint"] == self._config.fingerprint():
             return
-        now, then = config.plain(), saved["config"]
-        differing = sorted(key for key in now.keys() | then.keys() if now.get(key) != then.get(key))
+        now, then = self._config.plain(), saved["config"]
+        differing = sorted(key for key in (now.keys() | then.keys()) - NOT_TRAINING if now.get(key) != then.get(key))
+        named = [f"{key} is {now.get(key)!r}, was {then.get(key)!r}" for key in differing[:5]]
         raise CheckpointError(
-            f"{self.last} belongs to a run configured otherwise ({', '.join(differing[:5])}); "
+            f"{self.last} belongs to a run configured otherwise ({'; '.join(named) or 'by another version'}); "
             "resume with the same configuration, or start another run directory."
         )

@@ -10,20 +10,26 @@ import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from time import time
 from typing import Any
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
+from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import ModelType, get_trainer, set_color
 from tqdm import tqdm
 
+from recbole_cdsr.config import OUR_MODELS, CDSRConfig
 from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN
-from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
-from recbole_cdsr.trainer.checkpoint import load_checkpoint, random_states, restore_random_states, save_checkpoint
+from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
+from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
+from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
 
 
 class CDSRTrainerMixin:
@@ -32,31 +38,44 @@ class CDSRTrainerMixin:
     Attributes
     ----------
     run
-        The run's directory.
+        The run's directory; made by `fit` when it saves.
     report
         `EvaluationReport` of the latest evaluation.
     best_epoch
-        Epoch (0-based) of the selected checkpoint; a dict by domain with `select: per_domain`.
+        Epoch (0-based) of the selected state; None where nothing was selected.
+    domain_selection
+        With `select: per_domain` the best epoch and results of each domain, else None.
     seconds
-        Wall-clock seconds spent in training and in evaluation, resumed parts included.
+        Wall-clock seconds spent in `training` and `evaluation` (validation and test), resumed parts included.
     """
 
-    def __init__(self, config, model) -> None:
+    def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
         super().__init__(config, model)
+        self.eval_step = min(self.eval_step, self.epochs)  # RecBole's trainer of Pop and ItemKNN cuts epochs later
         self.run = RunDirectory(config)
-        self.saved_model_file = str(self.run.best())
-        self.per_domain = config["select"] == "per_domain"
+        if self.run.resumed:
+            self.saved_model_file = str(self.run.best())
         self.report: EvaluationReport | None = None
-        self.best_epoch: int | dict[str, int] | None = {} if self.per_domain else None
-        self.best_domain_scores: dict[str, float] = {}
-        self.best_domain_results: dict[str, dict] = {}
+        self.best_epoch: int | None = None
+        self.domain_selection: DomainSelection | None = None
+        if config["select"] == "per_domain":
+            self.domain_selection = DomainSelection(self.valid_metric, self.valid_metric_bigger)
         self.seconds = {"training": 0.0, "evaluation": 0.0}
-        self._improved_domains: list[str] = []
-        self._evaluators: dict[str, ProtocolEvaluator] = {}
+        self._evaluators: dict[str, tuple[Any, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
+        self._validates = False
+        self._keeps = False
         self._epoch = -1
 
     # ------------------------------------------------------------------------------------------------ training
+    def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
+        optimizer = super()._build_optimizer(**kwargs)
+        # One pass over an item table instead of nine. Baselines keep RecBole's own arithmetic.
+        if self.config["model"] in OUR_MODELS and isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
+            for group in optimizer.param_groups:
+                group["fused"] = True
+        return optimizer
+
     def fit(
         self,
         train_data: AbstractDataLoader,
@@ -71,31 +90,27 @@ class CDSRTrainerMixin:
         Raises
         ------
         CDSRError
-            The loss became NaN, or a resumed checkpoint belongs to another run.
+            The loss became NaN, the selection cannot be made, or a resumed checkpoint belongs to another run.
         """
+        if valid_data is not None:
+            dataset = valid_data._dataset
+            check_valid_metric(self.config["valid_metric"], dataset.domain_names, dataset.evaluation_rows())
         self._train_data = train_data
-        self._check_valid_metric(valid_data)
+        self._validates = bool(valid_data) and self.eval_step > 0
+        self._keeps = saved
         if self.run.resumed:
             self.resume_checkpoint(self.run.last)
+        if saved:
+            self.run.open()
+            self.saved_model_file = str(self.run.best())
+            self.logger.info(set_color("Run directory", "blue") + f": {self.run.path}")
 
-        def after_epoch(epoch: int, score: float) -> None:
-            if saved:
-                self._save_last(epoch)
+        def after_validation(epoch: int, score: float) -> None:
+            self._keep_epoch(epoch)
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_epoch)
-
-    def _check_valid_metric(self, valid_data: AbstractDataLoader | None) -> None:
-        if not valid_data or self.per_domain:
-            return
-        _, _, domain = self.valid_metric.partition("_")
-        names = valid_data._dataset.domain_names
-        if domain and domain not in names:
-            raise ConfigError(
-                f"valid_metric {self.config['valid_metric']}: '{domain}' is no domain of {self.config['dataset']}; "
-                f"it has {', '.join(names)}."
-            )
+        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
 
     def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
         start = time()
@@ -105,47 +120,60 @@ class CDSRTrainerMixin:
         return loss
 
     def _check_nan(self, loss: torch.Tensor) -> None:
-        if not torch.isfinite(loss):
-            raise CDSRError(
-                f"The training loss of {self.config['model']} became {loss.item()} in epoch {self._epoch}; try a smaller "
-                f"learning_rate (now {self.config['learning_rate']}) or set clip_grad_norm. "
-                f"The epochs before are kept in {self.run.path}."
-            )
+        # With a gradient scaler an infinite loss is skipped and the scale lowered.
+        if torch.isfinite(loss) or (self.enable_scaler and not torch.isnan(loss)):
+            return
+        kept = f" The epochs before are kept in {self.run.path}." if self._keeps and self.run.last.is_file() else ""
+        raise CDSRError(
+            f"The training loss of {self.config['model']} became {loss.item()} in epoch {self._epoch}; try a smaller "
+            f"learning_rate (now {self.config['learning_rate']:g}) or set clip_grad_norm.{kept}"
+        )
 
     # ------------------------------------------------------------------------------------------------ judging
-    def _evaluator(self, eval_data: AbstractDataLoader) -> ProtocolEvaluator:
-        dataset = eval_data._dataset
-        if dataset.phase not in self._evaluators:
+    def _evaluator(self, dataset: Any) -> ProtocolEvaluator:
+        """One evaluator per split; its sampled candidates serve every pass."""
+        known, evaluator = self._evaluators.get(dataset.phase, (None, None))
+        if known is not dataset:
             exclude = self.config["exclude_history"]
             if exclude == "recbole":  # RecBole masks the history for general models only
                 exclude = self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL
-            self._evaluators[dataset.phase] = ProtocolEvaluator(self.config, dataset.evaluation_rows(), exclude)
-        return self._evaluators[dataset.phase]
+            evaluator = ProtocolEvaluator(self.config, dataset.evaluation_rows(), exclude)
+            self._evaluators[dataset.phase] = (dataset, evaluator)
+        return evaluator
 
     def _score_into(
         self, evaluator: ProtocolEvaluator, eval_data: AbstractDataLoader, domain: int | None, show_progress: bool
     ) -> None:
         """Add the scores of all rows, or of the rows whose target lies in one domain."""
+        dataset = eval_data._dataset
         if self.item_tensor is None:
-            self.item_tensor = eval_data._dataset.get_item_feature().to(self.device)
-        self.tot_item_num = eval_data._dataset.item_num
+            self.item_tensor = dataset.get_item_feature().to(self.device)
+        self.tot_item_num = dataset.item_num
+        rows_at_once = None
+        if type(self.model).full_sort_predict is AbstractRecommender.full_sort_predict:
+            # Such a model predicts every pair of a row and an item; RecBole's batch size counts those pairs.
+            rows_at_once = max(1, self.test_batch_size // dataset.item_num)
         self.model.eval()
         batches = tqdm(
             eval_data, total=len(eval_data), ncols=100, desc=set_color("Evaluate   ", "pink"), disable=not show_progress
         )
         for interaction, *_ in batches:
+            wanted = torch.arange(len(interaction))
             if domain is not None:
-                interaction = interaction[interaction[TARGET_DOMAIN] == domain]
-            if len(interaction):
-                _, scores, _, _ = self._full_sort_batch_eval((interaction, None, None, None))
-                evaluator.add(scores, interaction[ROW_ID])
+                wanted = (interaction[TARGET_DOMAIN] == domain).nonzero().squeeze(1)
+            for rows in wanted.split(rows_at_once or max(len(wanted), 1)):
+                if not len(rows):
+                    continue
+                part: Interaction = interaction if len(rows) == len(interaction) else interaction[rows]
+                _, scores, _, _ = self._full_sort_batch_eval((part, None, None, None))
+                evaluator.add(scores, part[ROW_ID])
 
     @torch.no_grad()
     def evaluate(
         self,
-        eval_data: AbstractDataLoader,
+        eval_data: AbstractDataLoader | None,
         load_best_model: bool = True,
-        model_file: str | None = None,
+        model_file: str | Path | None = None,
         show_progress: bool = False,
     ) -> OrderedDict[str, float] | None:
         """Judge the model; the whole report stays in `report`.
@@ -162,16 +190,27 @@ class CDSRTrainerMixin:
         Returns
         -------
         OrderedDict
-            RecBole's flat form for the first entry of `eval_candidates`: `ndcg@10` overall, `ndcg@10_<domain>`.
+            RecBole's flat form for the first entry of `eval_candidates`: `ndcg@10` overall, `ndcg@10_<domain>`; empty
+            for a split without rows. None without `eval_data`.
+
+        Raises
+        ------
+        CDSRError
+            The checkpoint is missing or broken, or a score is NaN.
         """
-        if not eval_data or not len(eval_data._dataset):
+        if eval_data is None:
             return None
         start = time()
-        evaluator = self._evaluator(eval_data)
+        dataset = eval_data._dataset
+        evaluator = self._evaluator(dataset)
         evaluator.start()
-        if load_best_model and self.per_domain and model_file is None:
-            for k, name in enumerate(eval_data._dataset.domain_names):
-                self._load_model(self.run.best(name) if self.run.best(name).is_file() else self.run.best())
+        if not len(dataset):
+            pass  # the report then counts 0 rows
+        elif load_best_model and self.domain_selection is not None and model_file is None:
+            for k, name in enumerate(dataset.domain_names):
+                # A domain without validation rows has no checkpoint of its own.
+                own = self.run.best(name)
+                self._load_model(own if own.is_file() else self.run.best())
                 self._score_into(evaluator, eval_data, k, show_progress)
         else:
             if load_best_model:
@@ -183,51 +222,15 @@ class CDSRTrainerMixin:
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
-    def _load_model(self, path) -> None:
-        state = load_checkpoint(path, self.device)
-        self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(state["other_parameter"])
+    def _load_model(self, path: str | Path) -> None:
+        restore_model(self.model, load_checkpoint(Path(path)), path)
         self.logger.info(f"Loading model structure and parameters from {path}")
 
-    # ------------------------------------------------------------------------------------------------ selecting
     def _valid_epoch(self, valid_data, show_progress=False) -> tuple[float, dict]:
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
-        if not self.per_domain:
-            if self.valid_metric not in result:
-                raise ConfigError(
-                    f"valid_metric {self.config['valid_metric']} has no validation row to be computed on; "
-                    "choose the overall metric or another domain."
-                )
-            return result[self.valid_metric], result
-        return self._valid_score_per_domain(result), result
-
-    def _valid_score_per_domain(self, result: dict) -> float:
-        """Mean over domains of the best score so far if any domain improved, else of the present scores.
-
-        RecBole stops when this number has not reached its best for `stopping_step` validations, which then means
-        that no domain has improved.
-        """
-        bigger = self.valid_metric_bigger
-        scores = {
-            key.removeprefix(f"{self.valid_metric}_"): value
-            for key, value in result.items()
-            if key.startswith(f"{self.valid_metric}_")
-        }
-        self._improved_domains = [
-            name
-            for name, score in scores.items()
-            if name not in self.best_domain_scores
-            or (score >= self.best_domain_scores[name] if bigger else score <= self.best_domain_scores[name])
-        ]
-        for name in self._improved_domains:
-            self.best_domain_scores[name] = scores[name]
-            self.best_epoch[name] = self._epoch
-            suffix = f"_{name}"
-            self.best_domain_results[name] = {
-                key.removesuffix(suffix): value for key, value in result.items() if key.endswith(suffix)
-            }
-        judged = self.best_domain_scores if self._improved_domains else scores
-        return sum(judged.values()) / len(judged)
+        if self.domain_selection is not None:
+            return self.domain_selection.update(self._epoch, result), result
+        return result[self.valid_metric], result
 
     # ------------------------------------------------------------------------------------------------ keeping
     def _model_state(self, epoch: int) -> dict[str, Any]:
@@ -237,32 +240,66 @@ class CDSRTrainerMixin:
             "config": self.config.plain(),
             "fingerprint": self.config.fingerprint(),
             "epoch": epoch,
-            "state_dict": dict(self.model.state_dict()),
-            "other_parameter": self.model.other_parameter(),
+            **model_state(self.model),
         }
 
     def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs) -> None:
-        """Keep the selected epoch; called by RecBole when the selection improved, or every epoch without validation."""
-        if epoch < 0 and self.run.best().is_file():
-            return  # a resumed run that has nothing left to train keeps what it selected
-        if self.per_domain and self._improved_domains:
-            for name in self._improved_domains:
-                save_checkpoint(self.run.best(name), self._model_state(epoch))
-        else:
+        """Keep the selected state; RecBole calls this when the selection improved, and every epoch without validation.
+
+        `last` is written after `best`, so that a run killed in between repeats the epoch and writes both again.
+        """
+        if epoch < 0 and self.run.resumed:
+            return  # nothing left to train: what was selected stays
+        if self.domain_selection is None or not self._validates:
             save_checkpoint(self.run.best(), self._model_state(epoch))
-            if not self.per_domain:
-                self.best_epoch = epoch
-        if self.best_valid_result is None and self.eval_step <= 0:
+        if not self._validates:
+            self.best_epoch = epoch if epoch >= 0 else None
             self._save_last(epoch)
         if verbose:
             self.logger.info(set_color("Saving current", "blue") + f": {self.run.path}")
 
-    def _optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
+    def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
+        """Keep a pre-trained state as plain data; called by the trainers of RecBole that pre-train (S3Rec, RaCT)."""
+        save_checkpoint(Path(saved_model_file), self._model_state(epoch))
+        self.saved_model_file = str(saved_model_file)
+
+    def _keep_epoch(self, epoch: int) -> None:
+        """Remember and keep what a validation selected, then the epoch itself."""
+        selection = self.domain_selection
+        if selection is None:
+            if self.cur_step == 0:  # RecBole resets it when the selection improves
+                self.best_epoch = epoch
+        elif self._keeps:
+            for name in selection.improved:
+                save_checkpoint(self.run.best(name), self._model_state(epoch))
+            names = self._train_data._dataset.domain_names
+            if selection.overall_improved and len(selection.scores) < len(names):
+                save_checkpoint(self.run.best(), self._model_state(epoch))
+        if self._keeps:
+            self._save_last(epoch)
+
+    def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="Loss/Train") -> None:
+        super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
+        # The one call of RecBole's loop after every epoch; nothing else tells of those that are not validated.
+        if self._keeps and self._validates and (epoch_idx + 1) % self.eval_step != 0:
+            self._save_last(epoch_idx)
+
+    def _optimizers(self) -> tuple[dict[str, torch.optim.Optimizer], dict[str, str]]:
+        """The trainer's optimisers, each once, and which attribute stands for which (RecVAE's swap them)."""
+        distinct: dict[str, torch.optim.Optimizer] = {}
+        aliases: dict[str, str] = {}
+        attributes = {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
+        for name in sorted(attributes, key=lambda name: (name == "optimizer", name)):
+            value = attributes[name]
+            aliases[name] = next((known for known, other in distinct.items() if other is value), name)
+            distinct.setdefault(aliases[name], value)
+        return distinct, aliases
 
     def _save_last(self, epoch: int) -> None:
+        optimizers, aliases = self._optimizers()
         state = self._model_state(epoch)
-        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in self._optimizers().items()}
+        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
+        state["optimizer_of"] = aliases
         state["random"] = random_states()
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
@@ -270,14 +307,13 @@ class CDSRTrainerMixin:
             "best_valid_score": float(self.best_valid_score),
             "best_valid_result": dict(self.best_valid_result or {}),
             "best_epoch": self.best_epoch,
-            "best_domain_scores": self.best_domain_scores,
-            "best_domain_results": self.best_domain_results,
+            "domains": None if self.domain_selection is None else self.domain_selection.state(),
             "train_losses": dict(self.train_loss_dict),
-            "seconds": self.seconds,
+            "seconds": dict(self.seconds),
         }
         save_checkpoint(self.run.last, state)
 
-    def resume_checkpoint(self, resume_file) -> None:
+    def resume_checkpoint(self, resume_file: str | Path) -> None:
         """Go on where a run stopped, as if it had not.
 
         Parameters
@@ -290,28 +326,40 @@ class CDSRTrainerMixin:
         CheckpointError
             It cannot be read or belongs to a run configured otherwise.
         """
-        state = load_checkpoint(resume_file, self.device)
-        self.run.check_same_run(state, self.config)
-        self.model.load_state_dict(state["state_dict"])
-        self.model.load_other_parameter(state["other_parameter"])
-        for name, optimizer in self._optimizers().items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        selection = state["selection"]
+        state = load_checkpoint(Path(resume_file))
+        try:
+            self.run.check_same_run(state)
+            restore_model(self.model, state, resume_file)
+            own = self._optimizers()[0]
+            for name, chosen in state["optimizer_of"].items():
+                if name in own:
+                    setattr(self, name, own[chosen])
+            for name, optimizer in self._optimizers()[0].items():
+                optimizer.load_state_dict(state["optimizers"][name])
+            self._restore_selection(state["selection"])
+            self._epoch = state["epoch"]
+            stopped = self.cur_step > self.stopping_step
+            self.start_epoch = self.epochs if stopped else state["epoch"] + 1
+            restore_random_states(state["random"])
+            if self._train_data is not None:
+                self._train_data.generator.set_state(state["loader"])
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{resume_file} is no complete checkpoint of a run ({type(error).__name__}: {error}); start anew "
+                "in another run directory."
+            ) from error
+        going_on = f"from epoch {self.start_epoch}" if self.start_epoch < self.epochs else "with nothing left to train"
+        self.logger.info(f"Checkpoint loaded from {resume_file}. Resume {going_on}.")
+
+    def _restore_selection(self, selection: dict[str, Any]) -> None:
         self.cur_step = selection["cur_step"]
         self.best_valid_score = selection["best_valid_score"]
         self.best_valid_result = OrderedDict(selection["best_valid_result"]) or None
         self.best_epoch = selection["best_epoch"]
-        self.best_domain_scores = selection["best_domain_scores"]
-        self.best_domain_results = selection["best_domain_results"]
-        self.train_loss_dict = selection["train_losses"]
-        self.seconds = selection["seconds"]
-        self._epoch = state["epoch"]
-        stopped = self.cur_step > self.stopping_step
-        self.start_epoch = self.epochs if stopped else state["epoch"] + 1
-        restore_random_states(state["random"])
-        if self._train_data is not None:
-            self._train_data.generator.set_state(state["loader"].cpu())
-        self.logger.info(f"Checkpoint loaded from {resume_file}. Resume training from epoch {self.start_epoch}")
+        if self.domain_selection is not None:
+            self.domain_selection.restore(selection["domains"])
+        self.train_loss_dict = dict(selection["train_losses"])
+        self.seconds = dict(selection["seconds"])
 
 
 @cache
