@@ -1,0 +1,25 @@
+"""For all tests: no network, and a working directory of their own, in which runs leave their logs and checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+# Read when the libraries are imported, so set before any test module is.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+import recbole_cdsr  # noqa: F401  (mends RecBole before a test module imports it)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """RecBole writes log/, log_tensorboard/ and saved/ where it is started: not in the checkout."""
+    folder = tmp_path_factory.mktemp("working-directory")
+    before = Path.cwd()
+    os.chdir(folder)
+    yield folder
+    os.chdir(before)
