@@ -54,7 +54,7 @@ class CrossDomainMixin:
         super()._load_data(token, dataset_path)
 
     def _atomic(self, path: Path | str) -> loading.AtomicFile:
-        return loading.AtomicFile(Path(path), self.config["field_separator"], self.config["encoding"])
+        return loading.AtomicFile(Path(path), self.config["field_separator"], self.config["encoding"] or "utf-8")
 
     def _load_inter_feat(self, token: str, dataset_path: str) -> None:
         parts = [self._load_feat(str(file), FeatureSource.INTERACTION) for file in self._files]

@@ -10,7 +10,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
 from recbole_cdsr.config import CDSRConfig
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import ConfigError, DataError
 
 SCORES_PER_BATCH = 2**25  # 128 MiB of float32 scores
 
@@ -54,14 +54,19 @@ def prepare_loaders(config: CDSRConfig, dataset) -> tuple[AbstractDataLoader, Ju
     Raises
     ------
     ConfigError
-        The model needs a knowledge graph or gradient-boosted trees.
+        The model needs a knowledge graph, labels or gradient-boosted trees.
+    DataError
+        There is nothing to train on, or a user has consumed every item and the model draws its negatives from all.
     """
     if config["MODEL_TYPE"] not in (ModelType.SEQUENTIAL, ModelType.GENERAL, ModelType.TRADITIONAL):
         raise ConfigError(
             f"{config['model']} is a {config['MODEL_TYPE'].name.lower()} model; here sequential and general models run."
         )
     splits = dataset.build()
-    sampler, _, _ = create_samplers(config, dataset, splits)
+    try:
+        sampler, _, _ = create_samplers(config, dataset, splits)
+    except ValueError as error:  # a user has all items: RecBole's sampler has no negative for them
+        raise DataError(f"'{dataset.dataset_name}' leaves {config['model']} without negatives: {error}") from error
     train, valid, test = splits
     loader = get_dataloader(config, "train")(config, train, sampler, shuffle=config["shuffle"])
     return loader, JudgedRowsLoader(config, valid), JudgedRowsLoader(config, test)
