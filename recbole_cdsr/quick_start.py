@@ -8,12 +8,14 @@ import math
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
 from typing import Any
 
+import recbole.data.dataset
 import torch
 from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
@@ -91,11 +93,11 @@ def run_recbole_cdsr(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = _build_model(config, train_data._dataset)
     logger.info(network)
-    flops = get_flops(network, data, config["device"], logger, construct_transform(config))
-    logger.info(set_color("FLOPs", "blue") + f": {flops}")
+    _log_flops(config, network, data)
 
     trainer = trainer_class_for(config["MODEL_TYPE"], config["model"])(config, network)
-    best_score, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
+    with _packages_of_recbole_models(config):
+        best_score, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
     if saved and trainer.domain_selection is not None:  # RecBole's best is one epoch; here each domain has its own
         best_valid = trainer.evaluate(valid_data, show_progress=config["show_progress"])
     trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
@@ -123,7 +125,19 @@ def run_recbole_cdsr(
 
 
 def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
-    """The dataset a model takes: windows for sequential models, interactions for the others."""
+    """The dataset a model takes: windows for sequential models, interactions for the others.
+
+    Raises
+    ------
+    ConfigError
+        The model wants a dataset class of its own (DIEN, KSR, GRU4RecKG), whose rows are not the protocol's.
+    """
+    own = f"{config['model']}Dataset"
+    if config.model_class.__module__.startswith("recbole.") and hasattr(recbole.data.dataset, own):
+        raise ConfigError(
+            f"{config['model']} takes rows that only RecBole's {own} makes, and here all models share the rows of the "
+            "protocol; choose another model."
+        )
     sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
     return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
 
@@ -137,6 +151,25 @@ def _start_logging(config: CDSRConfig) -> None:
             "in a writable folder."
         ) from error
     quiet_known_warnings()
+
+
+@contextmanager
+def _packages_of_recbole_models(config: CDSRConfig) -> Iterator[None]:
+    """Some of RecBole's models import what they need when they train (NCL: faiss)."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{config['model']} needs the package {error.name}; install it.") from error
+
+
+def _log_flops(config: CDSRConfig, network: AbstractRecommender, data: CrossDomainDataset) -> None:
+    logger = logging.getLogger()
+    try:
+        flops = get_flops(network, data, config["device"], logger, construct_transform(config))
+    except (AssertionError, NotImplementedError) as error:  # models without `predict`, e.g. SASRecCPR
+        logger.warning(f"FLOPs of {config['model']} cannot be counted: {error or 'it predicts no single items'}.")
+    else:
+        logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
 
 def _build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRecommender:
@@ -188,7 +221,6 @@ def environment(device: torch.device) -> dict[str, Any]:
     """Versions and machine, for result files."""
     import numpy
     import pandas
-    import recbole
 
     gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {

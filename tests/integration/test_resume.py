@@ -1,0 +1,136 @@
+"""A run that was stopped goes on as if it had not been."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_cdsr.errors import CheckpointError, ConfigError
+from recbole_cdsr.trainer.checkpoint import load_checkpoint
+
+# What must not tell a resumed run from an uninterrupted one.
+SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs")
+
+
+def wait_for_epoch(last: Path, epoch: int, process, patience: float = 120) -> None:
+    """Until `last` holds that epoch."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if last.is_file() and load_checkpoint(last)["epoch"] >= epoch:
+            return
+        if process.poll() is not None:
+            pytest.fail(f"the run ended by itself: {process.communicate()[1][-2000:]}")
+        time.sleep(0.02)
+    pytest.fail(f"epoch {epoch} was not reached in {patience} s")
+
+
+@pytest.mark.parametrize("model", ["LLM4CDSR", "SASRec"])
+def test_a_killed_run_goes_on_exactly(make_dataset, run, start, arguments, small, item_features, model):
+    tiny = make_dataset(n_users=30)
+    settings = small | {"stopping_step": 1000, "learning_rate": 0.003}
+    if model == "LLM4CDSR":
+        settings |= {"item_features_file": str(item_features(tiny))}
+    process = start(arguments(model, tiny, **settings, epochs=1000, run_dir="run"))
+    wait_for_epoch(Path("run/last.pth"), 2, process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+    killed_after = load_checkpoint(Path("run/last.pth"))["epoch"]
+    epochs = killed_after + 4
+    resumed = run(model, tiny, **settings, epochs=epochs, run_dir="run", resume=True)
+    straight = run(model, tiny, **settings, epochs=epochs, run_dir="straight")
+    assert resumed["epochs"] == epochs
+    assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
+    one, other = (load_checkpoint(Path(folder) / "last.pth") for folder in ("run", "straight"))
+    assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
+    assert resumed["seconds"]["training"] > 0
+
+    # A finished run trains nothing more and says the same again.
+    kept = Path("run/best.pth").read_bytes()
+    repeated = run(model, tiny, **settings, epochs=epochs, run_dir="run", resume=True)
+    assert {key: repeated[key] for key in SAME} == {key: straight[key] for key in SAME}
+    assert repeated["seconds"]["training"] == resumed["seconds"]["training"]
+    assert Path("run/best.pth").read_bytes() == kept
+
+
+@pytest.mark.parametrize(
+    ("model", "settings"),
+    [
+        ("RecVAE", {}),  # three optimisers, which it swaps
+        ("BERT4Rec", {"hidden_size": 16, "inner_size": 16}),  # masks drawn for every batch
+        ("LightGCN", {"eval_step": 2}),  # epochs that are not validated
+        ("SASRecBCE", {"select": "per_domain"}),
+        ("BPR", {"eval_step": 0}),  # no validation at all
+    ],
+)
+def test_more_epochs_go_on_where_the_run_ended(make_dataset, run, model, settings):
+    tiny = make_dataset(n_users=30)
+    short = run(model, tiny, **settings, epochs=3)
+    longer = run(model, tiny, **settings, epochs=6, resume=True)
+    straight = run(model, tiny, **settings, epochs=6, checkpoint_dir="elsewhere")
+    assert longer["run_dir"] == short["run_dir"]
+    assert short["train_losses"] == straight["train_losses"][:3]
+    assert {key: longer[key] for key in SAME} == {key: straight[key] for key in SAME}
+
+
+def test_an_epoch_that_is_not_validated_is_kept_too(tiny, run):
+    run("BPR", tiny, epochs=3, eval_step=2, run_dir="run")
+    assert load_checkpoint(Path("run/last.pth"))["epoch"] == 2
+    assert load_checkpoint(Path("run/best.pth"))["epoch"] == 1
+
+
+def test_a_run_that_stopped_early_stays_stopped(tiny, run):
+    settings = {"epochs": 60, "stopping_step": 1, "learning_rate": 0.05}
+    first = run("BPR", tiny, **settings)
+    assert first["epochs"] < 60
+    again = run("BPR", tiny, **settings, resume=True)
+    assert {key: again[key] for key in SAME} == {key: first[key] for key in SAME}
+    patient = run("BPR", tiny, **settings | {"stopping_step": 3}, resume=True)
+    assert patient["epochs"] > first["epochs"]
+    assert patient["train_losses"][: first["epochs"]] == first["train_losses"]
+
+
+def test_nothing_to_resume_starts_anew(tiny, run, caplog):
+    result = run("BPR", tiny, epochs=1, resume=True)
+    assert result["epochs"] == 1
+    assert any("no run of this configuration" in message for message in caplog.messages)
+
+
+def test_the_newest_run_of_the_configuration_is_resumed(tiny, run):
+    runs = [run("BPR", tiny, epochs=1)["run_dir"] for _ in range(3)]
+    assert runs[1:] == [f"{runs[0]}-2", f"{runs[0]}-3"]
+    other = run("BPR", tiny, epochs=1, learning_rate=0.5)["run_dir"]
+    assert not other.startswith(runs[0])
+    (Path(runs[2]) / "last.pth").unlink()  # killed in its first epoch, say
+    assert run("BPR", tiny, epochs=2, resume=True)["run_dir"] == runs[1]
+
+
+def test_a_used_run_directory_is_not_overwritten(tiny, run):
+    run("BPR", tiny, epochs=1, run_dir="run")
+    before = {path.name: path.read_bytes() for path in Path("run").iterdir()}
+    with pytest.raises(ConfigError, match=r"run_dir run holds a run already; add --resume=True"):
+        run("BPR", tiny, epochs=2, run_dir="run")
+    assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_another_configuration_is_not_resumed_into_a_run(tiny, run):
+    run("BPR", tiny, epochs=1, run_dir="run")
+    with pytest.raises(CheckpointError, match=r"configured otherwise \(learning_rate is 0\.01, was 0\.001\)"):
+        run("BPR", tiny, epochs=9, run_dir="run", resume=True, learning_rate=0.01, result_file="other.json")
+    with pytest.raises(CheckpointError, match="model is 'LightGCN', was 'BPR'"):
+        run("LightGCN", tiny, run_dir="run", resume=True)
+    assert not Path("other.json").exists()
+
+
+def test_without_saving_nothing_is_left_behind(tiny, run):
+    result = run("BPR", tiny, saved=False)
+    assert result["run_dir"] is None
+    assert result["best_epoch"] in (0, 1)
+    assert result["test"]["overall"]["count"] == 60
+    assert not any(Path().rglob("*.pth"))
+    assert not any(Path().rglob("result.json"))
