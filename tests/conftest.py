@@ -23,3 +23,14 @@ def working_directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
     os.chdir(folder)
     yield folder
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def visible_devices() -> Iterator[None]:
+    """RecBole's Config writes its gpu_id into the environment; the next test must see the machine as it is."""
+    before = os.environ.get("CUDA_VISIBLE_DEVICES")
+    yield
+    if before is None:
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = before

@@ -1,4 +1,4 @@
-"""What a wheel of this checkout holds and states, and that the pinned versions are complete."""
+"""What a wheel holds and states, that the pinned versions are complete, that every key is described."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -206,3 +207,22 @@ def test_make_installs_recbole_without_its_requirements_and_runs_the_sample(tmp_
         assert ("--no-deps" in step) == (step.endswith((" recbole", " -e ."))), step
     assert any(step.endswith("--no-deps recbole") for step in installs)
     assert steps[-1].endswith("run_recbole_cdsr.py --model=LLM4CDSR --dataset=douban --epochs=2")
+
+
+# -- documentation ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("heading", "settings"),
+    [
+        ("Keys of all models", "overall"),
+        ("LLM4CDSR", "model/LLM4CDSR"),
+        ("SASRecBCE", "model/SASRecBCE"),
+    ],
+)
+def test_every_key_is_described_with_its_default(heading, settings):
+    text = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
+    (section,) = (part for part in text.split("\n## ") if part.startswith(f"{heading} (`props/{settings}.yaml`)"))
+    described = dict(re.findall(r"^\| `(\w+)` \| `(.*?)` \| .+ \|$", section, re.MULTILINE))
+    defaults = yaml.safe_load((ROOT / "props" / f"{settings}.yaml").read_text(encoding="utf-8"))
+    assert {key: yaml.safe_load(value) for key, value in described.items()} == defaults
