@@ -59,7 +59,8 @@ class WindowCutter:
     """
 
     def __init__(self, columns: dict[str, torch.Tensor], max_length: int, fixed_length: bool) -> None:
-        self.columns = columns
+        # NumPy gathers in this thread. torch would wake its pool for every batch, and the pool may be busy.
+        self.columns = {field: column.numpy() for field, column in columns.items()}
         self.max_length = max_length
         self.fixed_length = fixed_length
 
@@ -94,7 +95,7 @@ class Windows:
     """
 
     def __init__(
-        self, columns: dict[str, torch.Tensor], positions: np.ndarray, real: np.ndarray, lengths: np.ndarray
+        self, columns: dict[str, np.ndarray], positions: np.ndarray, real: np.ndarray, lengths: np.ndarray
     ) -> None:
         self._columns = columns
         self.positions = positions
@@ -116,11 +117,10 @@ class Windows:
         torch.Tensor
             ``[B, L]`` (or ``[B, L, F]``) of the column's dtype.
         """
-        column = self._columns[field]
         positions = np.where(self.real, self.positions + shift, 0)
-        values = column[torch.from_numpy(positions)]
-        values[torch.from_numpy(~self.real)] = 0
-        return values
+        values = np.take(self._columns[field], positions, axis=0)
+        values[~self.real] = 0
+        return torch.from_numpy(values)
 
 
 class WindowColumn:

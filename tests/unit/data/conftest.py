@@ -107,3 +107,15 @@ def random_data() -> Callable[..., tuple[dict[str, str], list[tuple[str, str, fl
         return dict(items), rows
 
     return build
+
+
+@pytest.fixture
+def token_cases() -> Callable[[AnyDataset], list[tuple[str, str]]]:
+    """User and target of every row of a split, as tokens."""
+
+    def cases(part: AnyDataset) -> list[tuple[str, str]]:
+        rows = part[:]
+        users, items = (part.id2token(field, rows[field].numpy()) for field in ("user_id", "item_id"))
+        return list(zip(users.tolist(), items.tolist(), strict=True))
+
+    return cases
