@@ -1,10 +1,11 @@
 # make help lists what there is. Everything happens in .venv; nothing outside the checkout is changed.
 
-VENV     ?= .venv
-MODEL    ?= LLM4CDSR
-DATASET  ?= douban
+# Set on make's command line: a variable of the environment that happens to have such a name changes nothing.
+VENV    = .venv
+MODEL   = LLM4CDSR
+DATASET = douban
 # More settings for `make run`, such as ARGS="--epochs=5 --result_file=result.json".
-ARGS     ?=
+ARGS    =
 # More arguments for pytest, such as PYTEST_ARGS="-k evaluator".
 PYTEST_ARGS ?=
 # More arguments for pip, such as an index that holds a smaller or another build of PyTorch.
