@@ -47,7 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
-        print("recbole-cdsr: interrupted; what was finished is kept, --resume goes on with a run.", file=sys.stderr)
+        # The interrupt may have cut a line of the log, and a terminal has written ^C.
+        print("\nrecbole-cdsr: interrupted; what was finished is kept, --resume goes on with a run.", file=sys.stderr)
         return INTERRUPTED
 
 

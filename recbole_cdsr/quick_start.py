@@ -25,6 +25,7 @@ from recbole_cdsr import __version__
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainGeneralDataset, CrossDomainSequentialDataset
 from recbole_cdsr.data.loaders import prepare_loaders
+from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
@@ -69,6 +70,7 @@ def run_recbole_cdsr(
     started = time()
     config = CDSRConfig(model, dataset, config_file_list, config_dict, command_line=command_line)
     _check_writable(config["result_file"])
+    interaction_files(Path(config["data_path"]), config["dataset"])  # a wrong name is answered before all else
     init_seed(config["seed"], config["reproducibility"])
     _start_logging(config)
     logger = logging.getLogger()

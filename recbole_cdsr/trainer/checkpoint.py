@@ -128,12 +128,15 @@ def restore_model(model: nn.Module, state: dict[str, Any], path: Path | str) -> 
 
 
 def _to_plain(value: Any, where: str) -> Any:
-    if value is None or isinstance(value, (bool, int, float, str, torch.Tensor)):
+    if value is None or type(value) in (bool, int, float, str) or isinstance(value, torch.Tensor):
         return value
-    if isinstance(value, np.generic):
+    if isinstance(value, np.generic):  # before the kinds below: np.float64 is a float, which no safe loader reads
         return value.item()
-    if isinstance(value, np.ndarray):
-        return {"__numpy__": torch.from_numpy(np.ascontiguousarray(value)), "dtype": str(value.dtype)}
+    for kind in (int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        return {"__numpy__": torch.from_numpy(np.ascontiguousarray(value))}
     if scipy.sparse.issparse(value):
         csr = value.tocsr()
         parts = {name: torch.from_numpy(getattr(csr, name)) for name in ("data", "indices", "indptr")}

@@ -50,7 +50,14 @@ class CDSRTrainerMixin:
     """
 
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
-        super().__init__(config, model)
+        try:
+            super().__init__(config, model)
+        except OSError as error:
+            place = error.filename or config["checkpoint_dir"]
+            raise ConfigError(
+                f"{place} cannot be made ({error.strerror}); set checkpoint_dir to a writable folder, and start the "
+                "command in one."
+            ) from error
         self.eval_step = min(self.eval_step, self.epochs)  # RecBole's trainer of Pop and ItemKNN cuts epochs later
         self.run = RunDirectory(config)
         if self.run.resumed:

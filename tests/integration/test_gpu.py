@@ -1,0 +1,95 @@
+"""Training, judging, saving and loading on CUDA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from recbole_cdsr.trainer.checkpoint import load_checkpoint
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+
+
+@pytest.fixture(params=["LLM4CDSR", "SASRecBCE", "SASRec", "BPR", "Pop"])
+def model(request):
+    return request.param
+
+
+@pytest.fixture
+def settings(model, tiny, small, item_features):
+    """Settings of a run on CUDA; the CPU's are these with `use_gpu` False."""
+    chosen = {"use_gpu": True, "gpu_id": "0", "eval_candidates": ["full", "uni10"]}
+    if model == "LLM4CDSR":
+        chosen |= small | {"item_features_file": str(item_features(tiny))}
+    return chosen
+
+
+def test_a_run_on_cuda_is_kept_and_resumed(tiny, run, model, settings):
+    short = run(model, tiny, **settings, epochs=2)
+    assert short["environment"]["device"] == torch.cuda.get_device_name(0)
+    assert short["test"]["uni10"]["overall"]["count"] == 60
+    state = load_checkpoint(Path(short["run_dir"]) / "last.pth")
+    assert all(tensor.device.type == "cpu" for tensor in state["state_dict"].values())
+    assert len(state["random"]["cuda"]) == torch.cuda.device_count()
+    if model == "Pop":
+        return  # one pass over the data is all there is
+
+    longer = run(model, tiny, **settings, epochs=4, resume=True)
+    straight = run(model, tiny, **settings, epochs=4, checkpoint_dir="elsewhere")
+    assert longer["run_dir"] == short["run_dir"]
+    # CUDA adds up in no fixed order, dropout and negatives are drawn alike.
+    assert longer["train_losses"] == pytest.approx(straight["train_losses"], rel=1e-3)
+
+
+def test_a_checkpoint_of_cuda_is_judged_alike_on_the_cpu_and_the_other_way(tiny, run, model, settings):
+    epochs = 1 if model == "Pop" else 3
+    on_gpu = run(model, tiny, **settings, epochs=epochs, run_dir="gpu")
+    on_cpu = run(model, tiny, **settings | {"use_gpu": False}, epochs=epochs, run_dir="gpu", resume=True)
+    assert on_cpu["environment"]["device"] == "cpu"
+    for metric, value in on_gpu["test"]["overall"].items():
+        assert on_cpu["test"]["overall"][metric] == pytest.approx(value, abs=0.02), metric  # a rank may differ
+
+    first = run(model, tiny, **settings | {"use_gpu": False}, epochs=1, run_dir="cpu")
+    moved = run(model, tiny, **settings, epochs=epochs, run_dir="cpu", resume=True)
+    assert moved["train_losses"][:1] == first["train_losses"]
+    assert moved["epochs"] == epochs
+
+
+def test_a_domain_of_its_own_is_judged_on_cuda(tiny, run, model, settings):
+    result = run(model, tiny, **settings, epochs=2, select="per_domain")
+    assert result["best_epoch"].keys() == {"books", "movies"}
+    assert sum(cell["count"] for cell in result["test"]["domains"].values()) == 60
+
+
+def test_our_models_keep_all_their_tensors_on_the_device(tiny, model, settings):
+    if model not in ("LLM4CDSR", "SASRecBCE"):
+        pytest.skip("a model of RecBole")
+    from recbole_cdsr.config import CDSRConfig
+    from recbole_cdsr.data.loaders import prepare_loaders
+    from recbole_cdsr.quick_start import create_dataset
+
+    config = CDSRConfig(model, tiny.name, config_dict=tiny.settings | settings, command_line=[])
+    data = create_dataset(config)
+    train, valid, _ = prepare_loaders(config, data)
+    network = config.model_class(config, train._dataset).to(config["device"])
+    assert config["device"].type == "cuda"
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    assert {name for name, tensor in tensors.items() if tensor.device.type != "cuda"} == set()
+
+    losses = network.calculate_loss(next(iter(train)).to(config["device"]))
+    sum(losses if isinstance(losses, tuple) else (losses,)).backward()
+    network.eval()
+    rows = next(iter(valid))[0].to(config["device"])
+    with torch.no_grad():
+        for _ in range(2):  # the second time from the candidates' vectors of the first
+            scores = network.full_sort_predict(rows)
+            assert scores.device.type == "cuda"
+            single = network.predict(rows)
+            assert single.device.type == "cuda"
+            picked = scores[torch.arange(len(single), device=scores.device), rows["item_id"]]
+            assert torch.allclose(single, picked, atol=1e-4)
