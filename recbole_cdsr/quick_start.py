@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -98,11 +98,13 @@ def run_recbole_cdsr(
     _log_flops(config, network, data)
 
     trainer = trainer_class_for(config["MODEL_TYPE"], config["model"])(config, network)
+    trainer.started = started
     with _packages_of_recbole_models(config):
         best_score, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
     if saved and trainer.domain_selection is not None:  # RecBole's best is one epoch; here each domain has its own
         best_valid = trainer.evaluate(valid_data, show_progress=config["show_progress"])
     trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
+    trainer.tensorboard.close()
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict(best_valid or {})}")
@@ -118,7 +120,11 @@ def run_recbole_cdsr(
         "test": trainer.report.as_result_dict(),
         "epochs": len(trainer.train_loss_dict),
         "train_losses": [float(loss) for loss in trainer.train_loss_dict.values()],
-        "seconds": {"features": features_seconds, **trainer.seconds, "total": time() - started},
+        "seconds": {
+            "features": features_seconds,
+            **trainer.seconds,
+            "total": trainer.seconds_before + time() - started,
+        },
         "run_dir": str(trainer.run.path) if saved else None,
     }
     if saved:
@@ -266,16 +272,29 @@ def _check_writable(path: str | None) -> None:
         raise ConfigError(f"result_file {path} cannot be written below {nearest}; name a file in a writable folder.")
 
 
+def _finite(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write(result: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
     if path is None:
         return result
     file = Path(path)
     beside = file.with_name(file.name + ".part")
+    # A card is YAML and may hold dates. Nothing in a result may make hours of training fail here.
+    text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(json.dumps(result, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+        beside.write_text(text + "\n", encoding="utf-8")
         os.replace(beside, file)
     except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
         kept = f"; the result is in {result['run_dir']}" if result["run_dir"] else ""
         raise ConfigError(f"The result file {file} could not be written ({error.strerror}){kept}.") from error
     return result

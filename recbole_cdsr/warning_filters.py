@@ -14,6 +14,7 @@ def quiet_known_warnings() -> None:
         r"__array__ implementation doesn't accept a copy keyword",
         r"User provided device_type of 'cuda', but CUDA is not available",
         r"enable_nested_tensor is True",
+        r"torch\.sparse\.SparseTensor\(",
     ):
         warnings.filterwarnings("ignore", message=message)
     for module in (r"recbole\.", r"thop\."):

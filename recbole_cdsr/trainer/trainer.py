@@ -27,6 +27,7 @@ from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
+from recbole_cdsr.trainer.continuation import data_identity, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
@@ -47,6 +48,10 @@ class CDSRTrainerMixin:
         With `select: per_domain` the best epoch and results of each domain, else None.
     seconds
         Wall-clock seconds spent in `training` and `evaluation` (validation and test), resumed parts included.
+    started
+        `time.time()` when this process began the job; its construction, unless the caller knows better.
+    seconds_before
+        Wall-clock seconds of the processes that this one goes on with, up to their last kept epoch.
     """
 
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
@@ -68,6 +73,8 @@ class CDSRTrainerMixin:
         if config["select"] == "per_domain":
             self.domain_selection = DomainSelection(self.valid_metric, self.valid_metric_bigger)
         self.seconds = {"training": 0.0, "evaluation": 0.0}
+        self.started = time()
+        self.seconds_before = 0.0
         self._evaluators: dict[str, tuple[Any, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
         self._validates = False
@@ -291,23 +298,11 @@ class CDSRTrainerMixin:
         if self._keeps and self._validates and (epoch_idx + 1) % self.eval_step != 0:
             self._save_last(epoch_idx)
 
-    def _optimizers(self) -> tuple[dict[str, torch.optim.Optimizer], dict[str, str]]:
-        """The trainer's optimisers, each once, and which attribute stands for which (RecVAE's swap them)."""
-        distinct: dict[str, torch.optim.Optimizer] = {}
-        aliases: dict[str, str] = {}
-        attributes = {name: value for name, value in vars(self).items() if isinstance(value, torch.optim.Optimizer)}
-        for name in sorted(attributes, key=lambda name: (name == "optimizer", name)):
-            value = attributes[name]
-            aliases[name] = next((known for known, other in distinct.items() if other is value), name)
-            distinct.setdefault(aliases[name], value)
-        return distinct, aliases
-
     def _save_last(self, epoch: int) -> None:
-        optimizers, aliases = self._optimizers()
         state = self._model_state(epoch)
-        state["optimizers"] = {name: optimizer.state_dict() for name, optimizer in optimizers.items()}
-        state["optimizer_of"] = aliases
+        state["optimizers"] = optimizer_states(self)
         state["random"] = random_states()
+        state["data"] = data_identity(self._train_data._dataset.log)
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
             "cur_step": self.cur_step,
@@ -317,6 +312,7 @@ class CDSRTrainerMixin:
             "domains": None if self.domain_selection is None else self.domain_selection.state(),
             "train_losses": dict(self.train_loss_dict),
             "seconds": dict(self.seconds),
+            "seconds_total": self.seconds_before + time() - self.started,
         }
         save_checkpoint(self.run.last, state)
 
@@ -336,13 +332,13 @@ class CDSRTrainerMixin:
         state = load_checkpoint(Path(resume_file))
         try:
             self.run.check_same_run(state)
+            if self._train_data is not None and state["data"] != data_identity(self._train_data._dataset.log):
+                raise CheckpointError(
+                    f"{resume_file} belongs to a run on other interactions, '{self.config['dataset']}' has changed "
+                    "since; start another run directory."
+                )
             restore_model(self.model, state, resume_file)
-            own = self._optimizers()[0]
-            for name, chosen in state["optimizer_of"].items():
-                if name in own:
-                    setattr(self, name, own[chosen])
-            for name, optimizer in self._optimizers()[0].items():
-                optimizer.load_state_dict(state["optimizers"][name])
+            restore_optimizers(self, state["optimizers"])
             self._restore_selection(state["selection"])
             self._epoch = state["epoch"]
             stopped = self.cur_step > self.stopping_step
@@ -367,6 +363,7 @@ class CDSRTrainerMixin:
             self.domain_selection.restore(selection["domains"])
         self.train_loss_dict = dict(selection["train_losses"])
         self.seconds = dict(selection["seconds"])
+        self.seconds_before = float(selection["seconds_total"])
 
 
 @cache

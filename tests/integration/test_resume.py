@@ -48,7 +48,8 @@ def test_a_killed_run_goes_on_exactly(make_dataset, run, start, arguments, small
     assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
     one, other = (load_checkpoint(Path(folder) / "last.pth") for folder in ("run", "straight"))
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
-    assert resumed["seconds"]["training"] > 0
+    for result in (resumed, straight):
+        assert 0 < result["seconds"]["training"] + result["seconds"]["evaluation"] < result["seconds"]["total"]
 
     # A finished run trains nothing more and says the same again.
     kept = Path("run/best.pth").read_bytes()
@@ -76,6 +77,16 @@ def test_more_epochs_go_on_where_the_run_ended(make_dataset, run, model, setting
     assert longer["run_dir"] == short["run_dir"]
     assert short["train_losses"] == straight["train_losses"][:3]
     assert {key: longer[key] for key in SAME} == {key: straight[key] for key in SAME}
+
+
+def test_a_run_of_no_epochs_is_judged_untrained_and_can_go_on(tiny, run):
+    untrained = run("BPR", tiny, epochs=0)
+    assert (untrained["epochs"], untrained["best_epoch"], untrained["best_valid"]) == (0, None, {})
+    assert untrained["test"]["overall"]["count"] == 60
+    going_on = run("BPR", tiny, epochs=2, resume=True)
+    straight = run("BPR", tiny, epochs=2, checkpoint_dir="elsewhere")
+    assert going_on["run_dir"] == untrained["run_dir"]
+    assert {key: going_on[key] for key in SAME} == {key: straight[key] for key in SAME}
 
 
 def test_an_epoch_that_is_not_validated_is_kept_too(tiny, run):
@@ -125,6 +136,15 @@ def test_another_configuration_is_not_resumed_into_a_run(tiny, run):
     with pytest.raises(CheckpointError, match="model is 'LightGCN', was 'BPR'"):
         run("LightGCN", tiny, run_dir="run", resume=True)
     assert not Path("other.json").exists()
+
+
+def test_changed_data_is_not_resumed_into_a_run(tiny, run):
+    run("BPR", tiny, epochs=1, run_dir="run")
+    file = tiny.folder / "tiny.inter"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join([lines[0], *lines[2:], lines[1]]), encoding="utf-8")  # the same rows in another order
+    with pytest.raises(CheckpointError, match="'tiny' has changed since"):
+        run("BPR", tiny, epochs=2, run_dir="run", resume=True)
 
 
 def test_without_saving_nothing_is_left_behind(tiny, run):
