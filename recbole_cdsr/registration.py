@@ -87,7 +87,8 @@ def _new_config(
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: Mapping[str, Any] | None = None,
-    **others: Any,
+    *further: Any,
+    **named: Any,
 ) -> Any:
     """`Config.__new__`: an object of `CDSRConfig` for our models, of the class that was called for all others.
 
