@@ -7,6 +7,7 @@ renamed, so that a kill in the middle leaves the previous one.
 from __future__ import annotations
 
 import os
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"Checkpoint {path} is not there; check the path, or train first.")
     # A damaged or hostile stream can raise nearly anything from inside the unpickler; all of it means the same.
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch thinks of a foreign pickle's protocol
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise CheckpointError(
             f"Checkpoint {path} is broken or holds more than tensors and plain data, and was not read "
