@@ -2,7 +2,9 @@
 
 import sys
 
-from recbole_cdsr.cli import main
-
 if __name__ == "__main__":
+    try:
+        from recbole_cdsr.cli import main
+    except KeyboardInterrupt:
+        sys.exit(130)  # interrupted while the libraries were being loaded: nothing has begun
     sys.exit(main(["run", *sys.argv[1:]]))

@@ -120,9 +120,7 @@ class CDSRConfig(Config):
         return ConfigLoader
 
     def _convert_config_dict(self, config_dict: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: parse_text(value) if isinstance(value, str) else value for key, value in config_dict.items()
-        }
+        return {key: parse_text(value) if isinstance(value, str) else value for key, value in config_dict.items()}
 
     def _load_config_files(self, file_list: Sequence[str] | None) -> dict[str, Any]:
         for file in file_list or []:
@@ -133,9 +131,7 @@ class CDSRConfig(Config):
 
     def _load_variable_config_dict(self, config_dict: Mapping[str, Any] | None) -> dict[str, Any]:
         if config_dict is not None and not isinstance(config_dict, Mapping):
-            raise ConfigError(
-                f"config_dict is {type(config_dict).__name__}; it must be a mapping of keys to values."
-            )
+            raise ConfigError(f"config_dict is {type(config_dict).__name__}; it must be a mapping of keys to values.")
         typed = isinstance(config_dict, _TypedValues)
         settings = {}
         for key, value in (config_dict or {}).items():
@@ -170,12 +166,7 @@ class CDSRConfig(Config):
         """Put settings over those taken before; mappings that are known to be merged are."""
         for key, setting in settings.items():
             earlier = self._settings.get(key)
-            if (
-                key in DEEP_MERGED
-                and earlier
-                and isinstance(earlier.value, dict)
-                and isinstance(setting.value, dict)
-            ):
+            if key in DEEP_MERGED and earlier and isinstance(earlier.value, dict) and isinstance(setting.value, dict):
                 setting = Setting({**earlier.value, **setting.value}, setting.origin)
             self._settings[key] = setting
 
@@ -204,9 +195,7 @@ class CDSRConfig(Config):
         super()._load_internal_config_dict(model, model_class, dataset)
         defaults = self.internal_config_dict
         if defaults["MODEL_TYPE"] == ModelType.DECISIONTREE:
-            raise ConfigError(
-                f"{model} learns from labels and the protocol ranks candidates; choose another model."
-            )
+            raise ConfigError(f"{model} learns from labels and the protocol ranks candidates; choose another model.")
         if defaults["MODEL_TYPE"] == ModelType.CONTEXT:
             # RecBole trains these on labelled rows; interactions have no label here, so negatives are drawn.
             defaults["train_neg_sample_args"] = {"distribution": "uniform"}
@@ -254,14 +243,13 @@ class CDSRConfig(Config):
             names = [self._settings[f].value if f in self._settings else self._defaults[f] for f in fields]
             missing = [name for name in names if name not in columns]
             if missing:
-                self.notices.append(
-                    f"load_col.{suffix}: {', '.join(missing)} added, which the protocol needs."
-                )
+                self.notices.append(f"load_col.{suffix}: {', '.join(missing)} added, which the protocol needs.")
                 merged[suffix] = [*columns, *missing]
         return merged
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
+        checks.check_model_reads_no_pickle(self.model, final)
         self._settle_evaluation(final)
         self._settle_negatives(final)
         self._settle_rows(final)
@@ -305,9 +293,7 @@ class CDSRConfig(Config):
     def _settle_negatives(self, final: dict[str, Any]) -> None:
         setting = self._settings.get("train_neg_sample_args")
         value = final.get("train_neg_sample_args")
-        if value == "None" or (
-            isinstance(value, dict) and value.get("distribution") in (None, "None", "none")
-        ):
+        if value == "None" or (isinstance(value, dict) and value.get("distribution") in (None, "None", "none")):
             value = None
         per_user = getattr(self.model_class, "rows_per", None) == "user"
         cross_entropy = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
@@ -396,13 +382,9 @@ class CDSRConfig(Config):
         ConfigError
             The values are no configuration, or one that cannot be honoured.
         """
-        if not isinstance(values, Mapping) or not all(
-            isinstance(values.get(key), str) for key in ("model", "dataset")
-        ):
+        if not isinstance(values, Mapping) or not all(isinstance(values.get(key), str) for key in ("model", "dataset")):
             raise ConfigError("This is not a saved configuration: it names no model and dataset.")
-        settings = _TypedValues(
-            {key: value for key, value in values.items() if key not in config_saved.DERIVED}
-        )
+        settings = _TypedValues({key: value for key, value in values.items() if key not in config_saved.DERIVED})
         config = cls(values["model"], values["dataset"], config_dict=settings, command_line=[])
         config.warnings.clear()
         config.notices.clear()
@@ -414,6 +396,4 @@ class CDSRConfig(Config):
         How long to train, where files lie, the device and what is merely reported do not count; of `eval_candidates`
         only the entry that selects the model does.
         """
-        return config_saved.fingerprint(
-            {key: value for key, value in self.plain().items() if key in self._keys}
-        )
+        return config_saved.fingerprint({key: value for key, value in self.plain().items() if key in self._keys})

@@ -208,6 +208,15 @@ def check_refused(settings: Mapping[str, Setting]) -> None:
             )
 
 
+def check_model_reads_no_pickle(model: str, final: Mapping[str, Any]) -> None:
+    """Refuse the one model of RecBole that unpickles a file of the dataset's folder."""
+    if model == "LDiffRec" and (final.get("n_cate") or 1) > 1:
+        raise ConfigError(
+            f"n_cate={final['n_cate']}: LDiffRec would unpickle item_emb.npy from the dataset's folder, and files "
+            "of others run no code here; leave n_cate at 1."
+        )
+
+
 def as_list(value: Any) -> list[Any]:
     """A list of one for a single value; a text is split at its commas."""
     if isinstance(value, str):
@@ -221,9 +230,7 @@ def ranking_metrics() -> dict[str, str]:
     from recbole.utils import EvaluatorType
 
     return {
-        name: metric.__name__
-        for name, metric in metrics_dict.items()
-        if metric_types[name] == EvaluatorType.RANKING
+        name: metric.__name__ for name, metric in metrics_dict.items() if metric_types[name] == EvaluatorType.RANKING
     }
 
 

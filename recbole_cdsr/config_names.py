@@ -93,9 +93,7 @@ def find_model_class(name: str) -> type:
         hint = did_you_mean(name, [*OUR_MODELS, *recbole_models()])
         raise ConfigError(f"There is no model named {name!r}{hint}")
     if package == "exlib_recommender":
-        raise ConfigError(
-            f"{name} learns from labels and the protocol ranks candidates; choose another model."
-        )
+        raise ConfigError(f"{name} learns from labels and the protocol ranks candidates; choose another model.")
     try:
         return getattr(importlib.import_module(f"recbole.model.{package}.{name.lower()}"), name)
     except ModuleNotFoundError as error:
@@ -113,9 +111,7 @@ def known_keys() -> frozenset[str]:
     for folder in (recbole_folder() / "properties", props_folder()):
         for path in folder.rglob("*.yaml"):
             if path.name not in urls:
-                keys.update(
-                    re.findall(r"^([A-Za-z_][\w-]*)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE)
-                )
+                keys.update(re.findall(r"^([A-Za-z_][\w-]*)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
     for folder in (recbole_folder(), Path(__file__).parent):
         for path in folder.rglob("*.py"):
             keys.update(re.findall(r"config\[[\"']([\w-]+)[\"']\]", path.read_text(encoding="utf-8")))

@@ -39,7 +39,6 @@ NOT_TRAINING = frozenset(
         "state",
         "gpu_id",
         "use_gpu",
-        "worker",
         "log_wandb",
         "wandb_project",
         "data_path",

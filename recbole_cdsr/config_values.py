@@ -194,9 +194,7 @@ def read_config_file(path: str | os.PathLike[str]) -> FileSettings:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = f"{name}, line {mark.line + 1}" if mark else name
-        problem = (
-            getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
-        )
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}: this is not plain YAML ({problem}); write `key: value` lines.") from None
     except (RecursionError, MemoryError):
         raise ConfigError(f"{name}: this YAML is nested too deeply to be a configuration.") from None
@@ -218,9 +216,7 @@ def _read_mapping(text: str, name: str) -> FileSettings:
         for key_node, _ in node.value:
             key, line = key_node.value, key_node.start_mark.line + 1
             if isinstance(key, str) and key in lines and key != "<<":
-                remarks.append(
-                    f"{name}, line {line}: {key} was set in line {lines[key]} already; this line counts."
-                )
+                remarks.append(f"{name}, line {line}: {key} was set in line {lines[key]} already; this line counts.")
             lines[str(key)] = line
         values = loader.construct_document(node)
     finally:
@@ -230,9 +226,7 @@ def _read_mapping(text: str, name: str) -> FileSettings:
         line = lines.get(str(key))
         where = f"{name}, line {line}" if line else name
         if not isinstance(key, str):
-            raise ConfigError(
-                f"{where}: the key {key!r} is not a name; put it in quotes if it is meant as one."
-            )
+            raise ConfigError(f"{where}: the key {key!r} is not a name; put it in quotes if it is meant as one.")
         try:
             settings[key] = Setting(plain_copy(value), where)
         except ValueError as error:
@@ -279,18 +273,11 @@ def parse_command_line(arguments: Sequence[str]) -> tuple[dict[str, str], list[s
         key, equals, text = argument[2:].partition("=")
         if argument.startswith("--") and equals and re.fullmatch(r"[A-Za-z_][\w.-]*", key):
             if values.setdefault(key, text) != text:
-                raise ConfigError(
-                    f"--{key} is given twice, as {values[key]!r} and as {text!r}; keep one of them."
-                )
+                raise ConfigError(f"--{key} is given twice, as {values[key]!r} and as {text!r}; keep one of them.")
             continue
         following = arguments[position + 1] if position + 1 < len(arguments) else None
         faults.append(_fault(argument, following))
-        skip = (
-            argument.startswith("--")
-            and not equals
-            and following is not None
-            and not following.startswith("-")
-        )
+        skip = argument.startswith("--") and not equals and following is not None and not following.startswith("-")
     return values, faults
 
 

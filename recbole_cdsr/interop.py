@@ -74,9 +74,7 @@ def official_places(model: nn.Module, model_name: str = "LLM4CDSR") -> dict[str,
     return _MAPPINGS[model_name](model)
 
 
-def load_official(
-    model: nn.Module, state: Mapping[str, Tensor | np.ndarray], model_name: str = "LLM4CDSR"
-) -> None:
+def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], model_name: str = "LLM4CDSR") -> None:
     """Copy an official state dict into a model; text tables it brings stay in the model's own checkpoints.
 
     Parameters
@@ -149,9 +147,7 @@ def load_official_file(path: str | PathLike[str]) -> dict[str, Tensor]:
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: there is no such file; give the path of an official checkpoint."
-        ) from None
+        raise CheckpointError(f"{path}: there is no such file; give the path of an official checkpoint.") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"{path}: this is no checkpoint of tensors and plain data (whole pickled models are refused, for "
@@ -161,11 +157,7 @@ def load_official_file(path: str | PathLike[str]) -> dict[str, Tensor]:
         for key in ("state_dict", "model"):
             if isinstance(content.get(key), dict):
                 content = content[key]
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(v, Tensor) for v in content.values())
-    ):
+    if not isinstance(content, dict) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise CheckpointError(f"{path}: there is no state dict in it; save the model's state_dict().")
     return dict(content)
 
@@ -183,9 +175,7 @@ def _llm4cdsr_places(model: nn.Module) -> dict[str, Place]:
     if model.use_local:
         for domain, suffix in enumerate("AB"):
             start, stop = (int(offset) for offset in model.domain_offsets[domain : domain + 2])
-            places[f"item_emb{suffix}.weight"] = Place(
-                "local_embedding.weight", start, stop, n_padding_rows=1
-            )
+            places[f"item_emb{suffix}.weight"] = Place("local_embedding.weight", start, stop, n_padding_rows=1)
             places.update(_thread_places(model.domain_threads[domain], suffix, f"domain_threads.{domain}"))
     if model.guides:
         places["user_emb_llm.weight"] = Place("profile_table", start=1)
@@ -195,9 +185,7 @@ def _llm4cdsr_places(model: nn.Module) -> dict[str, Place]:
 
 def _two_layer_places(official: str, ours: str) -> dict[str, Place]:
     return {
-        f"{official}.{layer}.{kind}": Place(f"{ours}.{layer}.{kind}")
-        for layer in (0, 1)
-        for kind in ("weight", "bias")
+        f"{official}.{layer}.{kind}": Place(f"{ours}.{layer}.{kind}") for layer in (0, 1) for kind in ("weight", "bias")
     }
 
 

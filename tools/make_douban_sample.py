@@ -144,9 +144,7 @@ class Writer:
             "adjective2": other(topic.adjectives, adjective),
         }
         words = {key: word.replace("-", " ") for key, word in words.items()}
-        articled = {
-            f"a_{key}": f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for key, word in words.items()
-        }
+        articled = {f"a_{key}": f"{'an' if word[0] in 'aeiou' else 'a'} {word}" for key, word in words.items()}
         titled = {key.capitalize(): word.title() for key, word in (words | articled).items()}
         names = {"Person": person, "Person2": other(people, person), "Place": one(self.phrases["places"])}
         return template.format(**words, **articled, **titled, **names, Neutral=one(self.phrases["neutral"]))
@@ -203,9 +201,7 @@ def domains_of_steps(draw: Draw, length: int) -> list[str]:
     while True:
         steps = [draw.one(("book", "movie"))]
         while len(steps) < length:
-            steps.append(
-                draw.other(("book", "movie"), steps[-1]) if draw.chance(SWITCH_DOMAIN) else steps[-1]
-            )
+            steps.append(draw.other(("book", "movie"), steps[-1]) if draw.chance(SWITCH_DOMAIN) else steps[-1])
         if min(steps.count("book"), steps.count("movie")) >= 2:
             return steps
 
@@ -266,9 +262,7 @@ def make_frames(seed: int = SEED) -> tuple[pd.DataFrame, pd.DataFrame]:
         for item in pool:
             rows.append({"item_id": item.token, "domain": domain, **writer.text_of(domain, item, taken)})
     pulls = {domain: pull_tables(pool, topics) for domain, pool in items.items()}
-    popularity = {
-        domain: list(accumulate(item.popularity for item in pool)) for domain, pool in items.items()
-    }
+    popularity = {domain: list(accumulate(item.popularity for item in pool)) for domain, pool in items.items()}
     interactions = [
         (str(user), *interaction)
         for user in range(1, N_USERS + 1)

@@ -21,12 +21,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     llmcdsr.add_argument("--raw", type=Path, required=True, metavar="DIR", help="folder of the release")
     llmcdsr.add_argument("--name", required=True, help="name of the dataset to write")
-    llmcdsr.add_argument(
-        "--domains", required=True, metavar="A,B", help="names of the release's domains A and B"
-    )
-    llmcdsr.add_argument(
-        "--out", type=Path, default=Path("atomic_data"), metavar="DIR", help="folder of datasets"
-    )
+    llmcdsr.add_argument("--domains", required=True, metavar="A,B", help="names of the release's domains A and B")
+    llmcdsr.add_argument("--out", type=Path, default=Path("atomic_data"), metavar="DIR", help="folder of datasets")
     llmcdsr.add_argument(
         "--split",
         choices=SPLITS,
@@ -39,9 +35,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         metavar="N",
         help="keep N users drawn at random: training users of the official split, all users for loo",
     )
-    llmcdsr.add_argument(
-        "--seed", type=int, default=2026, metavar="S", help="seed of that draw (default 2026)"
-    )
+    llmcdsr.add_argument("--seed", type=int, default=2026, metavar="S", help="seed of that draw (default 2026)")
     parser.set_defaults(run=run)
     return parser
 

@@ -142,16 +142,12 @@ def convert_llmcdsr(
     paths = _release_files(raw_dir)
     counts = _read_counts(paths["num.txt"])
     items = pd.concat(
-        [
-            _read_items(paths, side, count, domain)
-            for side, count, domain in zip(SIDES, counts, domains, strict=True)
-        ],
+        [_read_items(paths, side, count, domain) for side, count, domain in zip(SIDES, counts, domains, strict=True)],
         ignore_index=True,
     )
     shortest = 3 if split == "loo" else 2
     parts = {
-        part: _read_sequences(paths[file], part, counts, domains, shortest)
-        for part, file in SEQUENCE_FILES.items()
+        part: _read_sequences(paths[file], part, counts, domains, shortest) for part, file in SEQUENCE_FILES.items()
     }
     _warn_shared_users(parts)
     read = sum(len(part.users) for part in parts.values())
@@ -195,9 +191,7 @@ def convert_llmcdsr(
 
 def _checked_domains(domains: tuple[str, str]) -> tuple[str, str]:
     if len(domains) != 2:
-        raise ConfigError(
-            f"--domains: an LLMCDSR release has two domains, {len(domains)} given; write `a,b`."
-        )
+        raise ConfigError(f"--domains: an LLMCDSR release has two domains, {len(domains)} given; write `a,b`.")
     first, second = (check_domain_name(domain) for domain in domains)
     if first == second:
         raise ConfigError(f"--domains: both domains are called {first!r}; give two names.")
@@ -243,8 +237,7 @@ def _read_items(paths: dict[str, Path], side: str, count: int, domain: str) -> p
     titles = load_plain_dict(text_path, str)
     if untitled := [asin for asin in by_index if asin not in titles]:
         raise DataError(
-            f"{text_path}: {len(untitled):,} items of {set_path.name} have no title here, the first is "
-            f"{untitled[0]!r}."
+            f"{text_path}: {len(untitled):,} items of {set_path.name} have no title here, the first is {untitled[0]!r}."
         )
     return pd.DataFrame(
         {
@@ -268,9 +261,7 @@ def _read_sequences(
         sequences.append(row[2].split(","))
         line_numbers.append(number)
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))  # [U]
-    items = np.array([item for sequence in sequences for item in sequence], dtype=object).astype(
-        np.int64
-    )  # [N]
+    items = np.array([item for sequence in sequences for item in sequence], dtype=object).astype(np.int64)  # [N]
     lines = np.array(line_numbers, dtype=np.int64)  # [U]
 
     if (short := lengths < shortest).any():
@@ -292,9 +283,7 @@ def _read_sequences(
         )
     if (twice := pd.Series(users, dtype=object).duplicated()).any():
         row = int(np.flatnonzero(twice.to_numpy())[0])
-        raise DataError(
-            f"{path}, line {lines[row]}: user {users[row]!r} stands in this file twice; join the lines."
-        )
+        raise DataError(f"{path}, line {lines[row]}: user {users[row]!r} stands in this file twice; join the lines.")
     return Sequences(np.array([f"{part}:{user}" for user in users], dtype=object), lengths, items)
 
 

@@ -37,9 +37,7 @@ class PlainUnpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Any:
-        raise DataError(
-            f"{self._path}: the pickle refers to an outside object; only a plain dictionary is read."
-        )
+        raise DataError(f"{self._path}: the pickle refers to an outside object; only a plain dictionary is read.")
 
 
 def load_plain_dict(path: Path, value_type: type[Value]) -> dict[str, Value]:
@@ -82,7 +80,5 @@ def load_plain_dict(path: Path, value_type: type[Value]) -> dict[str, Value]:
         raise DataError(f"{path}: key {odd!r} is a {type(odd).__name__}, expected only strings as keys.")
     if not set(map(type, content.values())) <= {value_type}:
         key, odd = next((key, value) for key, value in content.items() if type(value) is not value_type)
-        raise DataError(
-            f"{path}: the value of {key!r} is a {type(odd).__name__}, expected {value_type.__name__}."
-        )
+        raise DataError(f"{path}: the value of {key!r} is a {type(odd).__name__}, expected {value_type.__name__}.")
     return content

@@ -78,9 +78,7 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
     """
     for name, kind in types.items():
         if kind not in FIELD_TYPES:
-            raise ValueError(
-                f"column {name!r} has unknown type {kind!r}; RecBole knows {', '.join(FIELD_TYPES)}"
-            )
+            raise ValueError(f"column {name!r} has unknown type {kind!r}; RecBole knows {', '.join(FIELD_TYPES)}")
         if not COLUMN_NAME.fullmatch(name):
             raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
     columns = [
@@ -93,9 +91,7 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
         content = ("\n".join([header, *rows]) + "\n").encode("utf-8")
     except UnicodeEncodeError as error:
         bad = error.object[max(0, error.start - 20) : error.end + 20]
-        raise DataError(
-            f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write."
-        ) from error
+        raise DataError(f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write.") from error
     part = path.with_name(path.name + ".part")
     try:
         part.write_bytes(content)
@@ -128,9 +124,7 @@ def _text_cells(path: Path, column: pd.Series, kind: str) -> pd.Series:
         raise DataError(f"{path}: {column.name} of row {row + 1} is empty; every row needs one.")
     if (nul := text.str.contains("\0", regex=False)).any():
         row = int(np.flatnonzero(nul.to_numpy())[0])
-        raise DataError(
-            f"{path}: {column.name} of row {row + 1} holds a NUL character, which no reader gives back."
-        )
+        raise DataError(f"{path}: {column.name} of row {row + 1} holds a NUL character, which no reader gives back.")
     if (long := text.str.len() > LONGEST_CELL).any():
         row = int(np.flatnonzero(long.to_numpy())[0])
         raise DataError(
@@ -200,9 +194,7 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
     frame.columns = list(types)
     frame = frame.fillna("").astype(object)  # a row cut short leaves NaN even without the NA filter
     if (twice := frame["item_id"].duplicated()).any():
-        raise DataError(
-            f"{path}: item {frame.loc[twice, 'item_id'].iloc[0]!r} stands there twice; keep one row."
-        )
+        raise DataError(f"{path}: item {frame.loc[twice, 'item_id'].iloc[0]!r} stands there twice; keep one row.")
     if columns is None:
         return frame
     return frame[list(dict.fromkeys([key for key in ("item_id", "domain") if key in types] + list(columns)))]

@@ -100,9 +100,7 @@ class DatasetCard:
         """Return a few lines for a person; the first says so loudly if the data are synthetic."""
         lines = []
         if self.synthetic:
-            lines.append(
-                f"SYNTHETIC DATA: {self.name} was made by a program; figures on it say nothing of reality"
-            )
+            lines.append(f"SYNTHETIC DATA: {self.name} was made by a program; figures on it say nothing of reality")
         lines.append(f"dataset {self.name}" + (f": {self.description}" if self.description else ""))
         if title := self.source.get("title"):
             lines.append(f"  source       {title}")
@@ -111,9 +109,7 @@ class DatasetCard:
             lines.append(f"  made by      {self.converter.get('name', '?')} {options}".rstrip())
         lines += [f"  filter       {sentence}" for sentence in self.filters]
         if self.rows.get("malformed"):
-            lines.append(
-                f"  rows         {self.rows.get('read', 0):,} read, {self.rows['malformed']:,} malformed"
-            )
+            lines.append(f"  rows         {self.rows.get('read', 0):,} read, {self.rows['malformed']:,} malformed")
         lines += [
             f"  domain       {domain['name']}: {domain.get('items', 0):,} items, "
             f"{domain.get('interactions', 0):,} interactions of {domain.get('users', 0):,} users"
@@ -157,9 +153,7 @@ def load_card(dataset_dir: Path, name: str) -> DatasetCard | None:
         return None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path}: the dataset card is not readable YAML ({reason}); mend or delete it."
-        ) from error
+        raise DataError(f"{path}: the dataset card is not readable YAML ({reason}); mend or delete it.") from error
     if not isinstance(content, dict):
         raise DataError(f"{path}: the dataset card must be a mapping of keys to values; mend or delete it.")
     _check_kinds(path, content)
@@ -170,16 +164,12 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
     kinds = {each.name: type(getattr(DatasetCard(name=""), each.name)) for each in fields(DatasetCard)}
     for key, value in content.items():
         if key not in kinds:
-            raise DataError(
-                f"{path}: the dataset card has an unknown key {key!r}; known are {', '.join(kinds)}."
-            )
+            raise DataError(f"{path}: the dataset card has an unknown key {key!r}; known are {', '.join(kinds)}.")
         accepted = (int, float) if kinds[key] is float else kinds[key]
         # YAML's `yes` is True and True is an int: a flag in the place of a count is a mistake all the same.
         if not isinstance(value, accepted) or (isinstance(value, bool) and kinds[key] is not bool):
             raise DataError(f"{path}: {key} must be a {kinds[key].__name__}, found {value!r}.")
-    if odd := [
-        each for each in content.get("domains", []) if not isinstance(each, dict) or "name" not in each
-    ]:
+    if odd := [each for each in content.get("domains", []) if not isinstance(each, dict) or "name" not in each]:
         raise DataError(f"{path}: every entry of domains must be a mapping with a name, found {odd[0]!r}.")
 
 
@@ -244,13 +234,10 @@ def describe_interactions(
         "single_domain_users": n_users - overlapped,
         "interactions": len(merged),
         "density": float(f"{len(merged) / max(1, n_users * len(items)):.6g}"),
-        "sequence_length": {key: float(np.quantile(lengths, q)) for key, q in QUANTILES.items()}
-        if n_users
-        else {},
+        "sequence_length": {key: float(np.quantile(lengths, q)) for key, q in QUANTILES.items()} if n_users else {},
     }
     if isinstance(interactions, Mapping):
         described["splits"] = {
-            split: {"users": int(part["user_id"].nunique()), "interactions": len(part)}
-            for split, part in parts.items()
+            split: {"users": int(part["user_id"].nunique()), "interactions": len(part)} for split, part in parts.items()
         }
     return described

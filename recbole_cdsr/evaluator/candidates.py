@@ -287,9 +287,7 @@ class _BlockArrivals:
         exponential = -np.log1p(-uniform)
         weights = self._weights[columns]
         weightless = weights == 0
-        return np.where(
-            weightless, _AFTER_ALL_WEIGHTED + exponential, exponential / np.where(weightless, 1, weights)
-        )
+        return np.where(weightless, _AFTER_ALL_WEIGHTED + exponential, exponential / np.where(weightless, 1, weights))
 
 
 def _horizon(weights: np.ndarray, wanted: float) -> float:

@@ -82,14 +82,10 @@ class RankingMetrics:
 
         RecBole computes these item by item, so that they are worth computing once for all groups of rows.
         """
-        slow = [
-            name for name in self._metrics if name not in self._value_of_rank and self._averages_rows(name)
-        ]
+        slow = [name for name in self._metrics if name not in self._value_of_rank and self._averages_rows(name)]
         return {name: self._row_values(name, self._struct(ranking, slice(None))) for name in slow}
 
-    def averages(
-        self, ranking: Ranking, row_values: dict[str, np.ndarray], selected: np.ndarray
-    ) -> dict[str, float]:
+    def averages(self, ranking: Ranking, row_values: dict[str, np.ndarray], selected: np.ndarray) -> dict[str, float]:
         """Every metric over some rows.
 
         Parameters

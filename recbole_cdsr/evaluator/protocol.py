@@ -41,9 +41,7 @@ class ProtocolEvaluator:
 
     def __init__(self, config: Mapping[str, Any], rows: EvaluationRows, exclude_history: bool) -> None:
         if not isinstance(exclude_history, bool):
-            raise ConfigError(
-                f"exclude_history is {exclude_history!r}: it must be resolved to true or false here."
-            )
+            raise ConfigError(f"exclude_history is {exclude_history!r}: it must be resolved to true or false here.")
         self.rows = rows
         settings = {
             "metrics": _names(config, "metrics"),
@@ -100,8 +98,7 @@ class ProtocolEvaluator:
         row_indices = np.asarray(row_indices, dtype=np.int64)
         if tuple(scores.shape) != (len(row_indices), self.rows.n_items):
             raise ValueError(
-                f"Scores of shape {tuple(scores.shape)} came for {len(row_indices)} rows and "
-                f"{self.rows.n_items} items."
+                f"Scores of shape {tuple(scores.shape)} came for {len(row_indices)} rows and {self.rows.n_items} items."
             )
         if len(row_indices) == 0:
             return
@@ -130,9 +127,7 @@ class ProtocolEvaluator:
         batches, self._batches, self._added = self._batches, [], None
         row_indices = np.concatenate([np.zeros(0, dtype=np.int64), *(rows for rows, _ in batches)])
         order = np.argsort(row_indices)
-        rankings = {
-            spec.name: _joined([ranking[spec.name] for _, ranking in batches], order) for spec in self._specs
-        }
+        rankings = {spec.name: _joined([ranking[spec.name] for _, ranking in batches], order) for spec in self._specs}
         return EvaluationReport(self.rows, row_indices[order], rankings, self._metrics)
 
 
@@ -188,10 +183,6 @@ def _names(config: Mapping[str, Any], key: str) -> list[str]:
 def _cut_offs(config: Mapping[str, Any]) -> list[int]:
     value = _setting(config, "topk", [])
     cut_offs = [value] if _is_integer(value) else value
-    if (
-        not isinstance(cut_offs, (list, tuple))
-        or not cut_offs
-        or not all(_is_integer(k, 1) for k in cut_offs)
-    ):
+    if not isinstance(cut_offs, (list, tuple)) or not cut_offs or not all(_is_integer(k, 1) for k in cut_offs):
         raise ConfigError(f"topk is {value!r}: it must be a list of whole numbers from 1, such as [10, 20].")
     return list(cut_offs)

@@ -194,9 +194,7 @@ class CandidateRanker:
                 )
 
     def _refuse_short_lists(self, ranking: Ranking, spec: CandidateSpec) -> None:
-        if (
-            not self._with_top_items or self._ties == "recbole"
-        ):  # RecBole fills up with whatever stands at −inf
+        if not self._with_top_items or self._ties == "recbole":  # RecBole fills up with whatever stands at −inf
             return
         if ranking.n_ranked.min(initial=self._n_top) < self._n_top:
             raise ConfigError(
@@ -220,9 +218,7 @@ class CandidateRanker:
     def _rank_full(self, batch: _Batch, history: tuple[Tensor, Tensor]) -> Ranking:
         """Honest ranks among a whole block: count over its slice, then take the history's share off again."""
         n_rows = len(batch.targets)
-        better, equal, ranked = (
-            torch.zeros(n_rows, dtype=torch.int32, device=batch.scores.device) for _ in range(3)
-        )
+        better, equal, ranked = (torch.zeros(n_rows, dtype=torch.int32, device=batch.scores.device) for _ in range(3))
         top_items = batch.targets.new_zeros(n_rows, self._n_top) if self._with_top_items else None
         positions, items = history
         for part in batch.slices:

@@ -145,8 +145,7 @@ class EvaluationReport:
     def table(self) -> str:
         """A fixed-width table for each candidate set: domains, overall, groups."""
         return "\n".join(
-            f"{self.split}, candidates: {name}\n{self._table_of(result)}"
-            for name, result in self.results.items()
+            f"{self.split}, candidates: {name}\n{self._table_of(result)}" for name, result in self.results.items()
         )
 
     def _table_of(self, result: CandidateResults) -> str:
@@ -155,9 +154,7 @@ class EvaluationReport:
         lines = [["rows", "count", *metrics]]
         for section in sections:
             for name, cell in section.items():
-                values = [
-                    f"{cell[key]:.{self._metrics.decimal_place}f}" if key in cell else "-" for key in metrics
-                ]
+                values = [f"{cell[key]:.{self._metrics.decimal_place}f}" if key in cell else "-" for key in metrics]
                 lines.append([name, str(cell["count"]), *values])
         table = Texttable(max_width=0)
         table.set_deco(Texttable.HEADER | Texttable.BORDER | Texttable.VLINES)
@@ -167,9 +164,7 @@ class EvaluationReport:
         return table.draw()
 
 
-def _cell(
-    metrics: RankingMetrics, ranking: Ranking, row_values: dict[str, np.ndarray], selected: np.ndarray
-) -> Cell:
+def _cell(metrics: RankingMetrics, ranking: Ranking, row_values: dict[str, np.ndarray], selected: np.ndarray) -> Cell:
     """Count and metrics of the rows at positions ``selected`` (int64 ``[S]``) of ``ranking``."""
     count: Cell = {"count": len(selected)}
     return count | metrics.averages(ranking, row_values, selected) if len(selected) else count

@@ -60,17 +60,11 @@ class EvaluationRows:
         n_rows = len(self.users)
         for name in ("targets", "target_domains", "history_pointers", "row_keys"):
             if len(getattr(self, name)) != n_rows:
-                raise ValueError(
-                    f"EvaluationRows.{name} has {len(getattr(self, name))} rows, users has {n_rows}."
-                )
+                raise ValueError(f"EvaluationRows.{name} has {len(getattr(self, name))} rows, users has {n_rows}.")
         if len(self.domain_offsets) != len(self.domain_names) + 1 or self.domain_offsets[0] != 1:
-            raise ValueError(
-                "EvaluationRows.domain_offsets must start at 1 and hold one bound more than domains."
-            )
+            raise ValueError("EvaluationRows.domain_offsets must start at 1 and hold one bound more than domains.")
         if len(self.train_item_counts) != self.n_items:
-            raise ValueError(
-                f"EvaluationRows.train_item_counts must have one entry for each of {self.n_items} items."
-            )
+            raise ValueError(f"EvaluationRows.train_item_counts must have one entry for each of {self.n_items} items.")
         low = self.domain_offsets[self.target_domains]
         high = self.domain_offsets[self.target_domains + 1]
         outside = np.flatnonzero((self.targets < low) | (self.targets >= high))

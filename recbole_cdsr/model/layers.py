@@ -96,9 +96,7 @@ class PackedWindows:
         # The only wait for the device: bucket sizes, the longest row and the number of tokens together.
         *counts, longest_row, n_tokens = torch.cat([sizes, longest[None], pointers[-1:]]).tolist()
 
-        rows = torch.repeat_interleave(
-            torch.arange(len(lengths), device=device), lengths, output_size=n_tokens
-        )  # [T]
+        rows = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=n_tokens)  # [T]
         columns = torch.arange(n_tokens, device=device) - pointers[rows]  # [T]
 
         buckets: list[Bucket] = []
@@ -165,9 +163,7 @@ class AttentionMasks:
             hidden = columns[None, None, :] >= bucket.lengths[:, None, None]  # [b, 1, w]
             if causal:
                 hidden = hidden | (columns[None, :, None] < columns[None, None, :])  # [b, w, w]
-            bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(
-                hidden, -math.inf
-            )
+            bias = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, -math.inf)
             if window is not None:
                 n_padding = (window - bucket.lengths).clamp(min=0).to(dtype)  # [b]
                 padding_bias = n_padding.log()[:, None, None].expand(-1, bias.shape[1], 1)
@@ -194,9 +190,7 @@ class SASRecBlock(nn.Module):
         Dropout on attention weights, in [0, 1).
     """
 
-    def __init__(
-        self, hidden_size: int, n_heads: int, hidden_dropout_prob: float, attn_dropout_prob: float
-    ) -> None:
+    def __init__(self, hidden_size: int, n_heads: int, hidden_dropout_prob: float, attn_dropout_prob: float) -> None:
         super().__init__()
         self.n_heads = n_heads
         self.attn_dropout_prob = attn_dropout_prob
@@ -253,9 +247,7 @@ class SASRecBlock(nn.Module):
             return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, is_causal=is_causal)
         # The last key stands for P padding keys of equal weight, each dropped on its own: the kept share of their
         # joint weight is Binomial(P, 1 - p) / P, not all or nothing.
-        weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias).softmax(
-            dim=-1
-        )  # [b, h, w, w + 1]
+        weights = (q @ k.transpose(-2, -1) / math.sqrt(q.shape[-1]) + bias).softmax(dim=-1)  # [b, h, w, w + 1]
         count = n_padding[:, None, None, None].expand(-1, *weights.shape[1:3], 1).contiguous()
         kept = torch.binomial(count, torch.full_like(count, 1 - p)) / (count.clamp(min=1) * (1 - p))
         real, padding = weights[..., :-1], weights[..., -1:]

@@ -118,10 +118,7 @@ class LLM4CDSR(SequentialRecommender):
         # Regularisation and guidance act on g and h, so both need the global part.
         self.regularises = self.use_global and self.alpha > 0
         self.guides = (
-            self.use_global
-            and self.beta > 0
-            and switch(config, "use_profiles")
-            and features.profiles is not None
+            self.use_global and self.beta > 0 and switch(config, "use_profiles") and features.profiles is not None
         )
         if self.guides:
             self._add_table("profile_table", features.profiles, frozen=True)  # [n_users, D_u]
@@ -187,9 +184,7 @@ class LLM4CDSR(SequentialRecommender):
                 self._thread_states(domain, view.packed, vectors)
                 for domain, (view, vectors) in enumerate(zip(views, item_l, strict=True))
             ]
-            h_k = torch.cat(
-                [s[view.thread_positions] for s, view in zip(thread_states, views, strict=True)]
-            )  # [M, d]
+            h_k = torch.cat([s[view.thread_positions] for s, view in zip(thread_states, views, strict=True)])  # [M, d]
             positive_scores = positive_scores + (h_k * positive_l).sum(dim=1)
             negative_scores = negative_scores + torch.einsum("md,m...d->m...", h_k, negative_l)
         return TrainingStep(
@@ -231,9 +226,7 @@ class LLM4CDSR(SequentialRecommender):
             return interaction["domain_item_id"]
         if not self._missing_pairs_said:
             self._missing_pairs_said = True
-            self.logger.warning(
-                "The batches have no domain_item_id: LLM4CDSR trains without its regularisation."
-            )
+            self.logger.warning("The batches have no domain_item_id: LLM4CDSR trains without its regularisation.")
         return None
 
     # ---- threads and item vectors

@@ -74,9 +74,7 @@ class SASRecBCE(SequentialRecommender):
 
         # One look-up for all three, hence one dense gradient of the item table instead of three.
         ids = torch.cat([items, positives, negatives.flatten()])
-        item, positive, negative = self.item_embedding(ids).split(
-            [len(items), len(positives), negatives.numel()]
-        )
+        item, positive, negative = self.item_embedding(ids).split([len(items), len(positives), negatives.numel()])
         states = self.encode(packed, item)[learnt]  # [M, d]
         negative = negative.view(*negatives.shape, states.shape[1])  # [M, d] or [M, N, d]
         negative_scores = torch.einsum("md,m...d->m...", states, negative)

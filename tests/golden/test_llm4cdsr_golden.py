@@ -25,9 +25,7 @@ FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
 FILES = sorted(FOLDER.glob("llm4cdsr*.npz"))
 PROPS = Path(__file__).parents[2] / "props" / "model" / "LLM4CDSR.yaml"
 TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value
-RESULTS = sorted(
-    {(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")}
-)
+RESULTS = sorted({(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")})
 
 
 class Settings(dict):
@@ -146,9 +144,7 @@ def load(file: Path) -> Golden:
         arrays = {key: archive[key] for key in archive.files}
     meta = json.loads(str(arrays.pop("meta")))
     model = golden_model(meta)
-    load_official(
-        model, {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")}
-    )
+    load_official(model, {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")})
     return Golden(arrays, meta, model, training_batch(arrays, meta), evaluation_batch(arrays))
 
 
@@ -207,9 +203,7 @@ def test_losses_logits_and_gradients(outcomes, file: Path, key: str) -> None:
         pytest.skip("this part of the loss has weight 0, so training does not compute it")
     if key.startswith("out/grad/"):
         place = official_places(golden.model)[key.removeprefix("out/grad/")]
-        assert not expected[
-            : place.n_padding_rows
-        ].any()  # padding has no place with us, and no gradient there
+        assert not expected[: place.n_padding_rows].any()  # padding has no place with us, and no gradient there
         expected = expected[place.official_rows].reshape(results[key].shape)
     assert_same(results[key], expected)
 

@@ -31,9 +31,7 @@ def data_path(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     items = [f"{domain}:{number}" for domain in ("book", "movie") for number in range(6)]
     rows = [f"{item}\t{item.split(':')[0]}\tTitle of {item}" for item in items]
-    (folder / "tiny.item").write_text(
-        "\n".join(["item_id:token\tdomain:token\ttitle:token_seq", *rows]) + "\n"
-    )
+    (folder / "tiny.item").write_text("\n".join(["item_id:token\tdomain:token\ttitle:token_seq", *rows]) + "\n")
     rows = [
         f"u{user}\t{items[item]}\t5.0\t{1_600_000_000 + 100 * step}"
         for user in range(20)
@@ -50,9 +48,7 @@ def test_registering_twice_is_registering_once():
     from recbole.config import Config
 
     before = Config.__new__
-    modules = {
-        name: sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] for name in OUR_MODELS
-    }
+    modules = {name: sys.modules[f"recbole.model.sequential_recommender.{name.lower()}"] for name in OUR_MODELS}
     recbole_cdsr.register()
     importlib.import_module("recbole_cdsr.registration").register()
     assert Config.__new__ is before

@@ -66,9 +66,7 @@ class TestPrecedence:
         file = write(tmp_path / "a.yaml", "model: BPR\ndataset: douban\n")
         config = CDSRConfig(config_file_list=[file], command_line=[])
         assert (config["model"], config["dataset"]) == ("BPR", "douban")
-        config = CDSRConfig(
-            config_file_list=file, config_dict={"model": "Pop"}, command_line=["--dataset=2021"]
-        )
+        config = CDSRConfig(config_file_list=file, config_dict={"model": "Pop"}, command_line=["--dataset=2021"])
         assert (config["model"], config["dataset"]) == ("Pop", "2021")
         from recbole.model.general_recommender import BPR
 

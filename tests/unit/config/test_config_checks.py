@@ -193,9 +193,7 @@ class TestRefusals:
         assert "a.yaml, line 1" in refusal(files=[str(tmp_path / "a.yaml")])
 
     def test_the_values_that_ask_for_nothing_are_accepted(self):
-        config = make(
-            settings={"save_dataset": False, "benchmark_filename": None, "nproc": 1, "world_size": -1}
-        )
+        config = make(settings={"save_dataset": False, "benchmark_filename": None, "nproc": 1, "world_size": -1})
         assert config.warnings == []
 
     def test_recbole_finds_no_pickle_to_read(self):
@@ -227,6 +225,10 @@ class TestRefusals:
     def test_missing_names_are_asked_for(self):
         assert "--model=" in refusal(model=None)
         assert "--dataset=" in refusal(dataset=None)
+
+    def test_a_model_that_would_unpickle_a_file_of_the_dataset_is_refused(self):
+        assert make("LDiffRec")["n_cate"] == 1
+        assert "n_cate=2: LDiffRec would unpickle" in refusal(model="LDiffRec", settings={"n_cate": 2})
 
     def test_decision_trees_are_refused_without_their_packages(self):
         assert "XGBoost" in refusal(model="XGBoost")

@@ -128,7 +128,6 @@ class TestSaving:
             "state": "ERROR",
             "gpu_id": "1",
             "use_gpu": False,
-            "worker": 1,
             "data_path": "/data",
             "eval_candidates": ["full", "uni5"],
             "learning_rate": 0.001,
@@ -137,6 +136,7 @@ class TestSaving:
         for key, value in same.items():
             assert make(OURS, settings={key: value}).fingerprint() == first, key
         other = {
+            "worker": 1,
             "seed": 1,
             "learning_rate": 0.01,
             "hidden_size": 64,

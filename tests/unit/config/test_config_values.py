@@ -170,9 +170,7 @@ class TestFiles:
         before = {first: list(found) for first, found in yaml.FullLoader.yaml_implicit_resolvers.items()}
         paths = sorted((recbole_folder() / "properties").rglob("*.yaml"))[::4]
         ours = [{k: s.value for k, s in read_config_file(path).settings.items()} for path in paths]
-        assert {
-            first: list(found) for first, found in yaml.FullLoader.yaml_implicit_resolvers.items()
-        } == before
+        assert {first: list(found) for first, found in yaml.FullLoader.yaml_implicit_resolvers.items()} == before
 
         loader = Config._build_yaml_loader(Config.__new__(Config))
         theirs = [yaml.load(path.read_text(encoding="utf-8"), Loader=loader) or {} for path in paths]

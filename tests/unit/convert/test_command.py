@@ -33,9 +33,7 @@ def test_converts_and_prints_the_card(
 
 
 def test_one_domain_is_refused(release: Callable[..., Path], tmp_path: Path) -> None:
-    args = parse(
-        "--raw", str(release()), "--name", "mini", "--domains", "food", "--out", str(tmp_path / "out")
-    )
+    args = parse("--raw", str(release()), "--name", "mini", "--domains", "food", "--out", str(tmp_path / "out"))
     with pytest.raises(ConfigError, match="two domains"):
         run(args)
 

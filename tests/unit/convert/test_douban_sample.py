@@ -18,9 +18,7 @@ SAMPLE = ROOT / "atomic_data" / "douban"
 
 
 def load_generator():
-    spec = importlib.util.spec_from_file_location(
-        "make_douban_sample", ROOT / "tools" / "make_douban_sample.py"
-    )
+    spec = importlib.util.spec_from_file_location("make_douban_sample", ROOT / "tools" / "make_douban_sample.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -60,9 +58,7 @@ def test_users(interactions: pd.DataFrame, items: pd.DataFrame) -> None:
     assert len(lengths) == 3000
     assert lengths.min() >= 5
     assert 8 <= lengths.mean() <= 14
-    domains = (
-        interactions.merge(items[["item_id", "domain"]], on="item_id").groupby("user_id")["domain"].nunique()
-    )
+    domains = interactions.merge(items[["item_id", "domain"]], on="item_id").groupby("user_id")["domain"].nunique()
     assert 0.35 < (domains == 2).mean() < 0.45
     assert not interactions.duplicated(["user_id", "item_id"]).any()
     assert set(interactions["rating"]) == {1, 2, 3, 4, 5}

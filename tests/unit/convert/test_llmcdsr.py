@@ -253,9 +253,7 @@ def test_leave_one_out_needs_three_items(release: Release, tmp_path: Path) -> No
         ({"seed": -1}, "--seed: -1"),
     ],
 )
-def test_options_that_cannot_be_honoured(
-    release: Release, tmp_path: Path, options: dict, message: str
-) -> None:
+def test_options_that_cannot_be_honoured(release: Release, tmp_path: Path, options: dict, message: str) -> None:
     arguments = {"name": "mini", "domains": DOMAINS, "out_dir": tmp_path / "out", **options}
     with pytest.raises(ConfigError, match=message):
         convert_llmcdsr(release(), **arguments)

@@ -147,9 +147,7 @@ def test_large_integers_and_nullable_columns(tmp_path: Path) -> None:
         ("title", "half \ud83d", "half a character"),
     ],
 )
-def test_what_no_reader_gives_back_is_refused(
-    tmp_path: Path, column: str, value: object, message: str
-) -> None:
+def test_what_no_reader_gives_back_is_refused(tmp_path: Path, column: str, value: object, message: str) -> None:
     frame = frame_of(["a", "b"]).astype(object)
     frame.loc[1, column] = value
     with pytest.raises(DataError, match=message):
@@ -172,9 +170,7 @@ def test_chosen_columns(tmp_path: Path) -> None:
     assert list(read_item_text(tmp_path, "x", ["title"]).columns) == ["item_id", "domain", "title"]
     assert list(read_item_text(tmp_path, "x", ["domain"]).columns) == ["item_id", "domain"]
     assert read_header(tmp_path / "x.item") == TYPES
-    with pytest.raises(
-        DataError, match=r"x\.item: there is no column 'price'; it has item_id, domain, title"
-    ):
+    with pytest.raises(DataError, match=r"x\.item: there is no column 'price'; it has item_id, domain, title"):
         read_item_text(tmp_path, "x", ["price"])
 
 

@@ -111,9 +111,7 @@ def test_candidates_depend_on_seed_split_and_row_key_alone(random_rows: RowsFact
     whole = sampler(name, rows).candidates(every_row(rows))
 
     one_by_one = sampler(name, rows)
-    backwards = np.stack([one_by_one.candidates(np.array([row]))[0] for row in reversed(range(len(rows)))])[
-        ::-1
-    ]
+    backwards = np.stack([one_by_one.candidates(np.array([row]))[0] for row in reversed(range(len(rows)))])[::-1]
     np.testing.assert_array_equal(backwards, whole)
     np.testing.assert_array_equal(one_by_one.candidates(every_row(rows)), whole)
 

@@ -49,9 +49,7 @@ def test_values_equal_recboles_evaluator(recbole_config: Config) -> None:
     settings = {key: recbole_config[key] for key in ("metrics", "topk", "metric_decimal_place")}
     struct = DataStruct()
     hits = ranks[:, None] == np.arange(1, 11)
-    struct.set(
-        "rec.topk", torch.from_numpy(np.concatenate([hits, np.ones((400, 1))], axis=1).astype(np.int32))
-    )
+    struct.set("rec.topk", torch.from_numpy(np.concatenate([hits, np.ones((400, 1))], axis=1).astype(np.int32)))
     means = np.stack([ranks, np.full(400, 101), np.ones(400)], axis=1)
     struct.set("rec.meanrank", torch.from_numpy(means.astype(np.float32)))
     theirs = Evaluator(recbole_config).evaluate(struct)
@@ -93,9 +91,7 @@ def test_unknown_metrics_are_refused_with_the_nearest_one() -> None:
         metrics(["coverage_of_everything"], [10])
 
 
-def test_a_constant_model_gets_no_ndcg(
-    random_rows: Callable[..., EvaluationRows], config: ConfigFactory
-) -> None:
+def test_a_constant_model_gets_no_ndcg(random_rows: Callable[..., EvaluationRows], config: ConfigFactory) -> None:
     """A list that keeps the target first among equals would give it 1."""
     rows = random_rows((200, 150), longest=10)
     judge = ProtocolEvaluator(config(eval_candidates=["full", "uni9"]), rows, exclude_history=True)

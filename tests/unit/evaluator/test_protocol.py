@@ -32,9 +32,7 @@ def one_pass(judge: ProtocolEvaluator, scores: torch.Tensor, batches: list[np.nd
 def test_order_and_batching_do_not_matter(random_rows: RowsFactory, config: ConfigFactory) -> None:
     rows = random_rows((30, 12, 50))
     scores = random_scores(rows)
-    settings = config(
-        eval_candidates=["uni7", "full"], metrics=["NDCG", "GAUC", "AveragePopularity"], topk=[5]
-    )
+    settings = config(eval_candidates=["uni7", "full"], metrics=["NDCG", "GAUC", "AveragePopularity"], topk=[5])
     judge = ProtocolEvaluator(settings, rows, exclude_history=True)
     first = one_pass(judge, scores, [np.arange(60)])
     shuffled = np.array_split(np.random.default_rng(0).permutation(60), 7)
@@ -221,9 +219,7 @@ def test_rows_that_do_not_fit_together_are_refused(random_rows: RowsFactory) -> 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("ties", ["half", "recbole"])
-def test_scores_on_a_gpu_give_the_same_report(
-    random_rows: RowsFactory, config: ConfigFactory, ties: str
-) -> None:
+def test_scores_on_a_gpu_give_the_same_report(random_rows: RowsFactory, config: ConfigFactory, ties: str) -> None:
     rows = random_rows((80, 50, 60))
     scores = random_scores(rows)
     settings = config(eval_candidates=["full", "uni20"], ties=ties, metrics=["NDCG", "GAUC", "ItemCoverage"])

@@ -43,9 +43,7 @@ def tied_scores(rows: EvaluationRows, seed: int = 0, levels: int = 6) -> torch.T
     return scores
 
 
-def naive_candidates(
-    rows: EvaluationRows, row: int, name: str, exclude_history: bool, domains: str
-) -> set[int]:
+def naive_candidates(rows: EvaluationRows, row: int, name: str, exclude_history: bool, domains: str) -> set[int]:
     """Candidates of a row without its target."""
     target = int(rows.targets[row])
     if name != "full":
@@ -208,9 +206,7 @@ def test_without_ties_both_rules_agree(random_rows: RowsFactory, recbole_config:
     rows = random_rows((40, 35), n_rows=150)
     scores = torch.rand(150, rows.n_items, generator=torch.Generator().manual_seed(1))
     batches = [np.arange(150)]
-    recboles = our_result(
-        recbole_config, rows, scores, batches, ranker(rows, "full", "uni15", ties="recbole")
-    )
+    recboles = our_result(recbole_config, rows, scores, batches, ranker(rows, "full", "uni15", ties="recbole"))
     honest = our_result(recbole_config, rows, scores, batches, ranker(rows, "full", "uni15"))
     assert honest == recboles
     assert honest["full"]["ndcg@10"] > 0.05
@@ -224,9 +220,7 @@ def test_metrics_of_recommended_items_equal_recboles(random_rows: RowsFactory, d
     config = Config(model="BPR", dataset="rows", config_dict=settings)
     scores = torch.rand(80, rows.n_items, generator=torch.Generator().manual_seed(2))
     metrics = RankingMetrics(settings | {"metric_decimal_place": 4}, rows.train_item_counts)
-    found = ranker(
-        rows, "full", "uni15", candidate_domains=domains, with_top_items=metrics.reads_top_items, n_top=7
-    )
+    found = ranker(rows, "full", "uni15", candidate_domains=domains, with_top_items=metrics.reads_top_items, n_top=7)
     ranked = found.rank(scores, np.arange(80))
     for name in ("full", "uni15"):
         masked = masked_by_loops(rows, scores, name, True, domains)

@@ -68,9 +68,7 @@ def test_a_long_row_does_not_widen_the_short_ones() -> None:
 @pytest.mark.parametrize("positions", ["count", "column"])
 @pytest.mark.parametrize("n_heads", [1, 2, 4])
 def test_states_are_those_of_the_dense_thread(attention, mask_padding, positions, n_heads) -> None:
-    thread = random_thread(
-        attention=attention, mask_padding=mask_padding, positions=positions, n_heads=n_heads
-    )
+    thread = random_thread(attention=attention, mask_padding=mask_padding, positions=positions, n_heads=n_heads)
     rows = random_rows(LENGTHS)
     packed = PackedWindows.from_lengths(torch.tensor(LENGTHS))
     states = thread(packed, torch.cat(rows))
@@ -87,9 +85,7 @@ def test_gradients_are_those_of_the_dense_thread(attention, mask_padding) -> Non
     thread = random_thread(attention=attention, mask_padding=mask_padding)
     rows = random_rows(LENGTHS)
     packed = PackedWindows.from_lengths(torch.tensor(LENGTHS))
-    direction = torch.randn(
-        sum(LENGTHS), WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2)
-    )
+    direction = torch.randn(sum(LENGTHS), WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
 
     def gradients(states: torch.Tensor) -> list[torch.Tensor]:
         return torch.autograd.grad((states * direction).sum(), list(thread.parameters()))
@@ -97,9 +93,7 @@ def test_gradients_are_those_of_the_dense_thread(attention, mask_padding) -> Non
     packed_gradients = gradients(thread(packed, torch.cat(rows)))
     dense = dense_states(thread, rows)
     dense_gradients = gradients(torch.cat([s[WINDOW - n :] for s, n in zip(dense, LENGTHS, strict=True)]))
-    for (name, _), ours, theirs in zip(
-        thread.named_parameters(), packed_gradients, dense_gradients, strict=True
-    ):
+    for (name, _), ours, theirs in zip(thread.named_parameters(), packed_gradients, dense_gradients, strict=True):
         assert (ours - theirs).abs().max() < 1e-9, name
     assert all(gradient.abs().max() > 0 for gradient in packed_gradients)
 

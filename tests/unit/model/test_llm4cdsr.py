@@ -341,9 +341,7 @@ def test_recbole_can_count_the_operations_of_predict() -> None:
             "item_length": batch["item_length"],
         }
     )
-    operations = get_flops(
-        model, ProbedDataset(row), torch.device("cpu"), logging.getLogger(), lambda _, inter: inter
-    )
+    operations = get_flops(model, ProbedDataset(row), torch.device("cpu"), logging.getLogger(), lambda _, inter: inter)
     # At least the projections of five tokens in two threads of two blocks, 6 d² each.
     assert operations >= 5 * 2 * 2 * 6 * SMALL["hidden_size"] ** 2 / 2
     assert not any("total_ops" in name for name, _ in model.named_buffers())

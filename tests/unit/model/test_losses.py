@@ -14,9 +14,7 @@ from recbole_cdsr.model.losses import bce_with_negatives, sequence_bce, soft_cli
 def test_bce_is_the_sum_of_both_cross_entropies() -> None:
     positive, negative = torch.randn(7, dtype=torch.float64), torch.randn(7, dtype=torch.float64)
     expected = F.binary_cross_entropy_with_logits(positive, torch.ones_like(positive), reduction="none")
-    expected = expected + F.binary_cross_entropy_with_logits(
-        negative, torch.zeros_like(negative), reduction="none"
-    )
+    expected = expected + F.binary_cross_entropy_with_logits(negative, torch.zeros_like(negative), reduction="none")
     assert torch.allclose(bce_with_negatives(positive, negative), expected, rtol=1e-12)
     assert torch.allclose(sequence_bce(positive, negative), expected.mean(), rtol=1e-12)
 

@@ -33,14 +33,10 @@ def test_loss_and_gradients_are_those_of_a_loop(positions: str, mask_padding: bo
         vectors = table[batch["item_id_list"][row, :length]] * 8**0.5
         states = dense_states(model.thread, [vectors])[0][-length:]
         for place in range(length):
-            target, negative = (
-                batch[name][row, place].item() for name in ("target_id_list", "neg_item_id_list")
-            )
+            target, negative = (batch[name][row, place].item() for name in ("target_id_list", "neg_item_id_list"))
             if target:
                 h = states[place]
-                terms.append(
-                    torch.log1p(torch.exp(-h @ table[target])) + torch.log1p(torch.exp(h @ table[negative]))
-                )
+                terms.append(torch.log1p(torch.exp(-h @ table[target])) + torch.log1p(torch.exp(h @ table[negative])))
     expected = torch.stack(terms).mean()
     loss = model.calculate_loss(batch)
     assert abs(loss - expected) < 1e-9
