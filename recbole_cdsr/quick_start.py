@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -28,6 +28,7 @@ from recbole_cdsr.data.loaders import prepare_loaders
 from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.files import replacing
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
@@ -285,16 +286,13 @@ def _write(result: dict[str, Any], path: str | Path | None) -> dict[str, Any]:
     if path is None:
         return result
     file = Path(path)
-    beside = file.with_name(file.name + ".part")
     # A card is YAML and may hold dates. Nothing in a result may make hours of training fail here.
     text = json.dumps(_finite(result), indent=2, ensure_ascii=False, allow_nan=False, default=str)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text + "\n", encoding="utf-8")
-        os.replace(beside, file)
+        with replacing(file) as part:
+            part.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         kept = f"; the result is in {result['run_dir']}" if result["run_dir"] else ""
         raise ConfigError(f"The result file {file} could not be written ({error.strerror}){kept}.") from error
     return result

@@ -11,13 +11,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from recbole_cdsr.errors import CDSRError, ConfigError, DataError
+from recbole_cdsr.files import replacing
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
@@ -62,7 +63,7 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
     Parameters
     ----------
     path : Path
-        The file; written as `<path>.part`, then moved into place.
+        The file.
     frame : pd.DataFrame
         Rows in the order to write.
     types : Mapping[str, str]
@@ -92,15 +93,11 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
     except UnicodeEncodeError as error:
         bad = error.object[max(0, error.start - 20) : error.end + 20]
         raise DataError(f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write.") from error
-    part = path.with_name(path.name + ".part")
     try:
-        part.write_bytes(content)
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_bytes(content)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
 
 
 def _float_cells(path: Path, column: pd.Series) -> pd.Series:

@@ -7,9 +7,7 @@ word `synthetic` or the filters that shaped it.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pandas as pd
 import yaml
 
 from recbole_cdsr.errors import DataError
+from recbole_cdsr.files import replacing
 
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 
@@ -84,16 +83,12 @@ class DatasetCard:
     def save(self, dataset_dir: Path) -> Path:
         """Write `<name>.card.yaml` into `dataset_dir` and return its path."""
         path = card_path(dataset_dir, self.name)
-        part = path.with_name(path.name + ".part")
+        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
         try:
-            text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
-            part.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(part, path)
+            with replacing(path) as part:
+                part.write_text(text, encoding="utf-8", newline="\n")
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
-        finally:
-            with suppress(OSError):
-                part.unlink()
         return path
 
     def describe(self) -> str:

@@ -12,8 +12,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.files import replacing
 from recbole_cdsr.llm.matrix import check_finite, map_safetensors, read_safetensors_header
 
 KINDS = ("items", "profiles")
@@ -223,9 +223,9 @@ def save_feature_set(
         matrix_path.parent.mkdir(parents=True, exist_ok=True)
         if not _describes(sidecar_path, content_sha256):
             sidecar_path.unlink(missing_ok=True)  # from here to the last rename there is no such set
-        with _written_beside(matrix_path) as part:
+        with replacing(matrix_path, shared=True) as part:
             save_file({"matrix": matrix}, part, metadata={"matrix_sha256": content_sha256})
-        with _written_beside(sidecar_path) as part:
+        with replacing(sidecar_path, shared=True) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(features_dir, error) from None
@@ -238,22 +238,6 @@ def _describes(sidecar_path: Path, matrix_sha256: str) -> bool:
         return read_sidecar(sidecar_path).get("matrix_sha256") == matrix_sha256
     except FeatureError:
         return False
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[Path]:
-    # Named by process: two runs that build the same set do not write into each other's file.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        part.touch()
-        mode = part.stat().st_mode  # as the user's umask has it; safetensors would let nobody else read it
-        yield part
-        part.chmod(mode)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())  # the content is on the disk before the name is
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_sidecar(sidecar_path: Path) -> dict[str, Any]:

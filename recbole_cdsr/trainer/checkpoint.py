@@ -6,9 +6,7 @@ renamed, so that a kill in the middle leaves the previous one.
 
 from __future__ import annotations
 
-import os
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import torch
 from torch import nn
 
 from recbole_cdsr.errors import CheckpointError
+from recbole_cdsr.files import replacing
 
 FORMAT = 1
 
@@ -39,13 +38,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """
     path = Path(path)
     plain = _to_plain({"format": FORMAT, **state}, path.name)
-    beside = path.with_name(path.name + ".part")
     try:
-        torch.save(plain, beside)
-        os.replace(beside, path)
+        with replacing(path) as part:
+            torch.save(plain, part)
     except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as RuntimeError
-        with suppress(OSError):
-            beside.unlink()
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(
             f"{path} could not be written ({reason}); free space or set checkpoint_dir to another disk."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from logging import getLogger
 from pathlib import Path
@@ -13,6 +12,7 @@ import yaml
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_saved import NOT_TRAINING
 from recbole_cdsr.errors import CheckpointError, ConfigError
+from recbole_cdsr.files import replacing
 
 LAST = "last.pth"
 BEST = "best.pth"
@@ -89,9 +89,8 @@ class RunDirectory:
                 self.path = self._claim()
             self.path.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(self._config.plain(), allow_unicode=True, sort_keys=True)
-            beside = self.path / "config.yaml.part"
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, self.path / "config.yaml")
+            with replacing(self.path / "config.yaml") as part:
+                part.write_text(text, encoding="utf-8")
         except OSError as error:
             key = "run_dir" if self._config["run_dir"] else "checkpoint_dir"
             raise ConfigError(

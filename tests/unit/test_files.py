@@ -1,0 +1,68 @@
+"""Files that are there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from recbole_cdsr.files import replacing
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_former_content_stays_until_the_new_one_is_complete(tmp_path: Path, shared: bool):
+    path = tmp_path / "a.json"
+    path.write_text("former", encoding="utf-8")
+    with replacing(path, shared) as part:
+        part.write_text("new", encoding="utf-8")
+        assert path.read_text(encoding="utf-8") == "former"
+    assert path.read_text(encoding="utf-8") == "new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.parametrize("interruption", [ValueError, KeyboardInterrupt])
+def test_an_exception_leaves_everything_as_it_was(tmp_path: Path, interruption: type[BaseException]):
+    path = tmp_path / "a.json"
+    path.write_text("former", encoding="utf-8")
+
+    def write() -> None:
+        with replacing(path) as part:
+            part.write_text("half of the n", encoding="utf-8")
+            raise interruption
+
+    with pytest.raises(interruption):
+        write()
+    assert path.read_text(encoding="utf-8") == "former"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path):
+    (tmp_path / "a.json.part").write_text("what is left of a longer one", encoding="utf-8")
+    with replacing(tmp_path / "a.json") as part:
+        assert part.read_bytes() == b""
+        part.write_text("new", encoding="utf-8")
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "new"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+def test_two_writers_of_a_shared_file_do_not_meet(tmp_path: Path):
+    path = tmp_path / "a.json"
+    (tmp_path / "a.json.1.part").write_text("of another process", encoding="utf-8")
+    with replacing(path, shared=True) as part:
+        part.write_text("new", encoding="utf-8")
+    assert path.read_text(encoding="utf-8") == "new"
+    assert (tmp_path / "a.json.1.part").read_text(encoding="utf-8") == "of another process"
+
+
+def test_the_users_mask_decides_who_may_read_it(tmp_path: Path):
+    with replacing(tmp_path / "a.json") as part:
+        part.unlink()
+        part.touch(mode=0o600)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "a.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_that_is_not_there_is_the_callers_to_explain(tmp_path: Path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "none" / "a.json"):
+        pass
