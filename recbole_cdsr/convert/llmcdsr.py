@@ -25,6 +25,7 @@ from recbole_cdsr.convert.safe_pickle import load_plain_dict
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name, staged_directory, write_atomic
 from recbole_cdsr.data.card import DatasetCard, describe_interactions, source_files
 from recbole_cdsr.errors import ConfigError, DataError
+from recbole_cdsr.ranges import places_in_ranges
 
 SPLITS = ("official", "loo")
 SIDES = ("A", "B")
@@ -75,12 +76,11 @@ class Sequences:
 
     def interactions(self, item_tokens: np.ndarray) -> pd.DataFrame:
         """Return `.inter` rows; the release has no times, so the position in the sequence stands for it."""
-        starts = np.cumsum(self.lengths) - self.lengths  # [U]
         return pd.DataFrame(
             {
                 "user_id": np.repeat(self.users, self.lengths),
                 "item_id": item_tokens[self.items],
-                "timestamp": np.arange(len(self.items)) - np.repeat(starts, self.lengths),
+                "timestamp": places_in_ranges(self.lengths),
             }
         )
 

@@ -27,7 +27,8 @@ from recbole_cdsr.data.sequences import TRAIN, Histories, Rows, leave_one_out, p
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.data.windows import RowTable, WindowColumn, WindowCutter, Windows, row_numbers
 from recbole_cdsr.errors import ConfigError, DataError
-from recbole_cdsr.evaluator.rows import EvaluationRows, expand_ranges
+from recbole_cdsr.evaluator.rows import EvaluationRows
+from recbole_cdsr.ranges import expand_ranges
 
 TARGET_DOMAIN = "target_domain"
 TARGET_LIST = "target_id_list"

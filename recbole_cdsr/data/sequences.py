@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recbole_cdsr.evaluator.rows import expand_ranges
+from recbole_cdsr.ranges import expand_ranges, runs
 
 TRAIN, VALID, TEST = 0, 1, 2
 
@@ -192,7 +192,7 @@ def leave_one_out(users: np.ndarray, items: np.ndarray, times: np.ndarray) -> Se
     """
     order = np.lexsort((times, users))
     users, items, times = users[order], items[order], times[order]
-    starts, stops = _runs(users)
+    starts, stops = runs(users)
     left_out = np.clip(stops - starts - 2, 0, 2)
     tested, validated = left_out >= 1, left_out >= 2
     valid = Rows(starts[validated], stops[validated] - 2)
@@ -216,19 +216,10 @@ def pre_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, sizes: li
     parts = np.repeat(np.array([TRAIN, VALID, TEST]), sizes)
     order = np.lexsort((times, users, parts))
     users, items, times, parts = users[order], items[order], times[order], parts[order]
-    starts, stops = _runs(users, parts)
+    starts, stops = runs(users, parts)
     segment_parts = parts[starts]
     train_stops = np.where(segment_parts == TRAIN, stops, starts)
     judged = {part: Rows(starts[segment_parts == part], stops[segment_parts == part] - 1) for part in (VALID, TEST)}
     return SequenceLog(
         order, users, items, times, starts, stops, segment_parts, train_stops, judged[VALID], judged[TEST]
     )
-
-
-def _runs(*keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    changes = np.zeros(len(keys[0]), dtype=bool)
-    changes[:1] = True
-    for key in keys:
-        changes[1:] |= key[1:] != key[:-1]
-    starts = np.flatnonzero(changes)
-    return starts, np.append(starts[1:], len(changes))

@@ -19,7 +19,8 @@ from logging import getLogger
 import numpy as np
 
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.evaluator.rows import EvaluationRows, expand_ranges
+from recbole_cdsr.evaluator.rows import EvaluationRows
+from recbole_cdsr.ranges import expand_ranges, places_in_ranges
 
 # Constants of splitmix64 (Steele, Lea & Flood, 2014, "Fast splittable pseudorandom number generators").
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
@@ -242,7 +243,7 @@ class CandidateSampler:
         columns = np.flatnonzero(seen) - owners * arrivals.n_items  # [S]
         times = arrivals.times(hashes[owners, columns], columns)  # [S]
 
-        places = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
+        places = places_in_ranges(counts)  # [S]
         last_time = np.full(len(chunk), np.inf)  # [C], when the N-th arrives
         if counts.max(initial=0) > size:
             by_row = np.full((len(chunk), counts.max()), np.inf)
@@ -250,8 +251,7 @@ class CandidateSampler:
             last_time = np.partition(by_row, size - 1, axis=1)[:, size - 1]
         kept = times <= last_time[owners]
         owners, columns = owners[kept], columns[kept]
-        counts_kept = np.bincount(owners, minlength=len(chunk))
-        places = np.arange(len(owners)) - np.repeat(np.cumsum(counts_kept) - counts_kept, counts_kept)
+        places = places_in_ranges(np.bincount(owners, minlength=len(chunk)))
         # Two equal times at the very end would leave N + 1 items: the one with the larger id goes.
         fits = places < size
         table = self._table

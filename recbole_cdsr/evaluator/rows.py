@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recbole_cdsr.ranges import expand_ranges
+
 
 @dataclass(frozen=True, eq=False)
 class EvaluationRows:
@@ -103,22 +105,3 @@ class EvaluationRows:
         positions, flat = expand_ranges(starts, lengths)
         pairs = np.unique(positions * self.n_items + self.flat_items[flat])
         return np.divmod(pairs, self.n_items)
-
-
-def expand_ranges(starts: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of many ranges, laid end to end.
-
-    Parameters
-    ----------
-    starts, lengths
-        int64 ``[B]``, range b covers ``starts[b] .. starts[b] + lengths[b] - 1``; lengths may be 0.
-
-    Returns
-    -------
-    owners, indices
-        int64 ``[sum(lengths)]`` each: the range an index belongs to, and the index.
-    """
-    owners = np.repeat(np.arange(len(starts)), lengths)
-    first_of_range = np.cumsum(lengths) - lengths
-    indices = np.arange(len(owners)) + np.repeat(starts - first_of_range, lengths)
-    return owners, indices

@@ -16,6 +16,7 @@ from typing import Protocol
 import numpy as np
 
 from recbole_cdsr.llm.prompts import read_prompt_file
+from recbole_cdsr.ranges import places_in_ranges, runs
 
 EXTRACTIVE_PROFILER = "offline extractive profiler (no LLM)"
 LATEST_PER_CLUSTER = 10
@@ -126,18 +127,18 @@ def interest_clusters(
     time = np.arange(len(item))  # [N]
     # Latest occurrence of each (user, item): the last one of its run once sorted.
     order = np.lexsort((time, item, user))
-    last = np.ones(len(order), dtype=bool)
-    last[:-1] = (user[order][1:] != user[order][:-1]) | (item[order][1:] != item[order][:-1])
-    kept = order[last]
+    _, stops = runs(user[order], item[order])
+    kept = order[stops - 1]
     user, item, time = user[kept], item[kept], time[kept]
     cluster = item_cluster[item]
     # Per (user, cluster), newest first; the place within the group decides who is considered.
     order = np.lexsort((-time, cluster, user))
     user, item, cluster = user[order], item[order], cluster[order]
-    considered = _place_in_group(_group_starts(user, cluster), len(item)) < latest
+    starts, stops = runs(user, cluster)
+    considered = places_in_ranges(stops - starts) < latest
     user, item, cluster = user[considered], item[considered], cluster[considered]  # [M]
-    starts = _group_starts(user, cluster)  # [G]
-    sizes = np.diff(np.append(starts, len(item)))  # [G]
+    starts, stops = runs(user, cluster)  # [G]
+    sizes = stops - starts  # [G]
     distance = _distance_to_centroid(items, item, starts)  # [M]
     group = np.repeat(np.arange(len(starts)), sizes)  # [M]
     # Groups: by user, largest first, lowest cluster number first among equals. Items: nearest first, then
@@ -146,8 +147,7 @@ def interest_clusters(
     rank = np.empty_like(group_order)
     rank[group_order] = np.arange(len(group_order))
     order = np.lexsort((np.arange(len(item)), distance, rank[group]))
-    place = _place_in_group(np.cumsum(sizes[group_order]) - sizes[group_order], len(item))
-    chosen = order[place < representatives]  # [R]
+    chosen = order[places_in_ranges(sizes[group_order]) < representatives]  # [R]
     per_group = np.minimum(sizes[group_order], representatives)  # [G]
     per_user = np.bincount(user[starts], minlength=n_users)  # [U]
     return InterestClusters(
@@ -155,20 +155,6 @@ def interest_clusters(
         item_pointers=np.append(0, np.cumsum(per_group)).astype(np.int64),
         item_ids=item[chosen],
     )
-
-
-def _group_starts(*keys: np.ndarray) -> np.ndarray:
-    """Where a new combination of keys begins in sorted arrays: `[G]`."""
-    if not len(keys[0]):
-        return np.zeros(0, dtype=np.int64)
-    new = np.any([key[1:] != key[:-1] for key in keys], axis=0)
-    return np.append(0, np.flatnonzero(new) + 1)
-
-
-def _place_in_group(starts: np.ndarray, length: int) -> np.ndarray:
-    """0, 1, 2, … within each group: `[length]`."""
-    sizes = np.diff(np.append(starts, length))
-    return np.arange(length) - np.repeat(starts, sizes)
 
 
 def _distance_to_centroid(items: np.ndarray, item: np.ndarray, starts: np.ndarray) -> np.ndarray:
