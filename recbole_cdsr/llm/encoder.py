@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -86,8 +87,6 @@ class SentenceTransformerEncoder:
 
     def provenance(self) -> dict[str, Any]:
         """`name`, `origin`, `revision`, `weights_sha256`, `setup_sha256`, and the library's version."""
-        import importlib.metadata
-
         return self.source.identity() | {
             "library": f"sentence-transformers {importlib.metadata.version('sentence-transformers')}"
         }

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.llm import store
 from recbole_cdsr.llm.encoder_sources import (
     DEFAULT_ENCODER,
@@ -78,8 +79,6 @@ def build_item_features(
 
 def read_items(settings: FeatureSettings) -> pd.DataFrame:
     """The `.item` file as text, the domain in the column `domain` whatever the file calls it."""
-    from recbole_cdsr.data.atomic import read_item_text
-
     frame = read_item_text(settings.dataset_dir, settings.dataset_name)
     return frame.rename(columns={settings.domain_field: "domain"})
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -106,7 +107,7 @@ def _encoded(settings: FeatureSettings, interests: profiles.InterestClusters, ti
     return matrix
 
 
-def _histories_sha256(user_tokens: list[str], histories: profiles.FlatHistories, dataset: Any) -> str:
+def _histories_sha256(user_tokens: list[str], histories: Histories, dataset: Any) -> str:
     item_tokens = dataset.id2token(dataset.iid_field, histories.item_ids)
     digest = hashlib.sha256(np.asarray(histories.pointers, dtype="<i8").tobytes())
     digest.update(store.hash_strings(user_tokens).encode())

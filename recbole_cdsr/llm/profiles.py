@@ -11,10 +11,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
+from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.llm.prompts import read_prompt_file
 from recbole_cdsr.ranges import places_in_ranges, runs
 
@@ -25,14 +25,6 @@ CLUSTER_SEED = 0
 # Raise with any change of what the profiler computes: profiles made by another version are not taken.
 _VERSION = 1
 _BLOCK_INTERACTIONS = 32768
-
-
-class FlatHistories(Protocol):
-    """Training histories as the dataset gives them."""
-
-    user_ids: np.ndarray  # int64 [U]
-    pointers: np.ndarray  # int64 [U+1]
-    item_ids: np.ndarray  # int64 [N], oldest first per user
 
 
 @dataclass(frozen=True)
@@ -98,7 +90,7 @@ def cluster_items(matrix: np.ndarray, clusters: int = 10, seed: int = CLUSTER_SE
 def interest_clusters(
     items: np.ndarray,
     item_cluster: np.ndarray,
-    histories: FlatHistories,
+    histories: Histories,
     latest: int = LATEST_PER_CLUSTER,
     representatives: int = REPRESENTATIVES,
 ) -> InterestClusters:
@@ -114,7 +106,7 @@ def interest_clusters(
         float32 `[n_items, D]` by internal id.
     item_cluster : np.ndarray
         int64 `[n_items]`, from `cluster_items`; the padding row's value is never read.
-    histories : FlatHistories
+    histories : Histories
         Training histories of U users.
 
     Returns

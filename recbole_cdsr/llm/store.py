@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_cdsr import __version__
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.files import replacing
 from recbole_cdsr.llm.matrix import check_finite, map_safetensors, read_safetensors_header
@@ -191,8 +192,6 @@ def save_feature_set(
         When the matrix is not finite or not as long as `tokens`, or the folder cannot be written.
     """
     from safetensors.numpy import save_file
-
-    from recbole_cdsr import __version__
 
     matrix = np.ascontiguousarray(matrix, dtype=np.float32)
     matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
