@@ -1,20 +1,13 @@
 """Cross-domain sequential recommendation with LLMs, on RecBole.
 
-Importing this package makes RecBole usable on today's Python stack (see `recbole_cdsr.compat`).
+Importing this package makes RecBole usable on today's Python stack from then on (see `recbole_cdsr.compat`).
 """
 
 from __future__ import annotations
 
-import importlib.util
-
 from recbole_cdsr import compat
 
-if importlib.util.find_spec("recbole") is None:
-    raise ImportError(
-        "RecBole is not installed beside recbole-cdsr: run `pip install --no-deps recbole==1.2.1` "
-        "(its requirement ray<=2.6.3 is not needed here and has no build for Python 3.12 and later)."
-    )
-compat.mend()
+compat.mend_on_import()
 
 __version__ = "0.1.0"
 

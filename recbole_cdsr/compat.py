@@ -1,7 +1,8 @@
 """The one place that knows what RecBole 1.2.1 trips over on today's Python stack.
 
-`mend()` runs once, when `recbole_cdsr` is imported, and must run before RecBole is used. Each mend is narrow, does
-nothing where the stack still has what RecBole expects, and names the upstream issue it answers:
+Importing `recbole_cdsr` sees to it that `mend()` runs once, as soon as RecBole itself is imported; what needs no RecBole,
+such as converting data, does not wait for it. Each mend is narrow, does nothing where the stack still has what
+RecBole expects, and names the upstream issue it answers:
 
 ====================  ==========================================================================================
 NumPy 2               `np.float_`, `np.complex_`, `np.unicode_` are gone (RecBole #2155)
@@ -22,10 +23,55 @@ import importlib.util
 import sys
 import types
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 
 _mended: list[str] = []
+_begun = False
+
+
+class _MendingLoader(SourceFileLoader):
+    """Loads the package `recbole`, and mends it before whoever imports it can go on."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        super().exec_module(module)
+        mend()
+
+
+class _RecBoleFinder(PathFinder):
+    """Finds `recbole` where Python would, for `_MendingLoader` to load."""
+
+    @classmethod
+    def find_spec(
+        cls, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = super().find_spec(name, path, target) if name == "recbole" else None
+        if spec is not None and type(spec.loader) is SourceFileLoader:
+            spec.loader = _MendingLoader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+def mend_on_import() -> None:
+    """Run `mend` when RecBole is imported; at once where it is imported already or is not loaded from plain files.
+
+    Raises
+    ------
+    ImportError
+        RecBole is not installed.
+    """
+    if "recbole" in sys.modules:
+        mend()
+        return
+    sys.meta_path.insert(0, _RecBoleFinder)
+    spec = importlib.util.find_spec("recbole")
+    if spec is None:
+        raise ImportError(
+            "RecBole is not installed beside recbole-cdsr: run `pip install --no-deps recbole==1.2.1` "
+            "(its requirement ray<=2.6.3 is not needed here and has no build for Python 3.12 and later)."
+        )
+    if not isinstance(spec.loader, _MendingLoader):
+        mend()
 
 
 def mend() -> list[str]:
@@ -36,8 +82,10 @@ def mend() -> list[str]:
     list of str
         One line per mend that was needed on this stack, for `recbole-cdsr doctor`.
     """
-    if _mended:
+    global _begun
+    if _begun:
         return list(_mended)
+    _begun = True
     _restore_numpy_names()
     with _distutils_for_thop(), _ray_stub():
         importlib.import_module("recbole.quick_start")

@@ -284,6 +284,7 @@ def test_stubs_do_not_linger():
         """
         import importlib.util, sys
         import recbole_cdsr
+        import recbole
         from recbole_cdsr import compat
         print(importlib.util.find_spec("ray"))
         print(sorted(name for name in sys.modules if name.split(".")[0] == "ray"))
@@ -332,5 +333,93 @@ def test_without_distutils_and_beside_a_broken_ray(tmp_path):
 
 
 def test_importing_leaves_the_log_as_it_was():
-    lines = run_python("import logging, recbole_cdsr; log = logging.getLogger(); print(log.handlers, log.level)")
-    assert lines == [f"[] {logging.WARNING}"]
+    program = "import logging, recbole_cdsr, recbole; log = logging.getLogger(); print(log.handlers, log.level)"
+    assert run_python(program) == [f"[] {logging.WARNING}"]
+
+
+# -- when -------------------------------------------------------------------------------------------------------
+
+HEAVY = "sorted({'recbole', 'sklearn', 'thop', 'torch'} & set(sys.modules))"
+
+
+def test_recbole_is_not_loaded_before_it_is_needed():
+    lines = run_python(
+        f"""
+        import sys
+        import recbole_cdsr
+        from recbole_cdsr.cli import main
+        try:
+            main(["convert", "llmcdsr", "--help"])
+        except SystemExit:
+            print({HEAVY})
+        """
+    )
+    assert lines[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import recbole_cdsr; from recbole.evaluator.metrics import NDCG",
+        "import recbole_cdsr; import recbole",
+        "import recbole_cdsr; import recbole; import importlib; importlib.reload(recbole)",
+        "import recbole; import recbole_cdsr",
+        "import recbole_cdsr.config",
+    ],
+)
+def test_recbole_is_mended_whichever_way_it_is_imported(program):
+    lines = run_python(
+        f"""
+        {program}
+        import sys, numpy, recbole
+        from recbole_cdsr import compat
+        fill_nan = sys.modules["recbole.data.dataset.dataset"].Dataset._fill_nan
+        print(numpy.float_ is numpy.float64, len(compat.mend()) > 1)
+        # Once: a mend put over a mend would wrap the wrapper.
+        print(hasattr(getattr(fill_nan, "__wrapped__", fill_nan), "__wrapped__"))
+        """
+    )
+    assert lines == ["True True", "False"]
+
+
+def test_recbole_from_elsewhere_than_plain_files_is_mended_at_once():
+    lines = run_python(
+        f"""
+        import sys
+        from importlib.machinery import PathFinder
+
+        own = PathFinder.find_spec
+        PathFinder.find_spec = classmethod(
+            lambda cls, name, path=None, target=None: None if name == "recbole" else own(name, path, target)
+        )
+
+        class Editable:
+            @staticmethod
+            def find_spec(name, path=None, target=None):
+                return own(name, path, target) if name == "recbole" else None
+
+        sys.meta_path.append(Editable)
+        import recbole_cdsr
+        print({HEAVY})
+        """
+    )
+    assert lines == ["['recbole', 'sklearn', 'thop', 'torch']"]
+
+
+def test_without_recbole_it_says_how_to_install_it():
+    lines = run_python(
+        """
+        import sys
+        from importlib.machinery import PathFinder
+
+        own = PathFinder.find_spec
+        PathFinder.find_spec = classmethod(
+            lambda cls, name, path=None, target=None: None if name == "recbole" else own(name, path, target)
+        )
+        try:
+            import recbole_cdsr
+        except ImportError as error:
+            print(error)
+        """
+    )
+    assert "pip install --no-deps recbole==1.2.1" in lines[0]
