@@ -35,14 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options, settings = _parser().parse_known_args(arguments)
         if settings and options.command != "run":
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
-        if options.command == "run":
-            return _run(options, settings)
-        if options.command == "doctor":
-            from recbole_cdsr.doctor import report
-
-            print(report())
-            return 0
-        return options.run(options) or 0
+        options.settings = settings
+        return options.run(options)
     except CDSRError as error:
         print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
@@ -80,23 +74,35 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
     )
+    run.set_defaults(run=_run)
     convert_command.add_parser(commands)
-    commands.add_parser("doctor", help="print versions, what was mended, the encoder found and the device")
+    doctor = commands.add_parser("doctor", help="print versions, what was mended, the encoder found and the device")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
-def _run(options: argparse.Namespace, settings: Sequence[str]) -> int:
+# Each command imports what it needs itself: PyTorch and RecBole take seconds to load.
+
+
+def _run(options: argparse.Namespace) -> int:
     from recbole_cdsr.config import split_config_files
     from recbole_cdsr.quick_start import run_recbole_cdsr
 
     if options.nproc != 1:
         raise ConfigError(f"--nproc={options.nproc}: runs over several processes are not built yet; leave nproc at 1.")
-    command_line = list(settings)
+    command_line = list(options.settings)
     if options.resume is not None:
         command_line.append(f"--resume={options.resume}")
     run_recbole_cdsr(
         options.model, options.dataset, split_config_files(options.config_files), command_line=command_line
     )
+    return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from recbole_cdsr.doctor import report
+
+    print(report())
     return 0
 
 
