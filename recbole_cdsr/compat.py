@@ -1,7 +1,7 @@
 """The one place that knows what RecBole 1.2.1 trips over on today's Python stack.
 
-Importing `recbole_cdsr` sees to it that `mend()` runs once, as soon as RecBole itself is imported; what needs no RecBole,
-such as converting data, does not wait for it. Each mend is narrow, does nothing where the stack still has what
+Importing `recbole_cdsr` sees to it that `mend()` runs once, as soon as RecBole itself is imported; what needs no
+RecBole, such as converting data, does not wait for it. Each mend is narrow, does nothing where the stack still has what
 RecBole expects, and names the upstream issue it answers:
 
 ====================  ==========================================================================================
