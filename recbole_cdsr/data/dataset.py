@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ import torch
 from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from recbole.utils import FeatureSource, FeatureType
+from scipy.sparse import coo_matrix, csr_matrix
 
 from recbole_cdsr import compat
 from recbole_cdsr.data import loading
@@ -28,6 +30,8 @@ from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.data.windows import RowTable, WindowColumn, WindowCutter, Windows, row_numbers
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.evaluator.rows import EvaluationRows
+from recbole_cdsr.llm.build import build_llm_features
+from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.ranges import expand_ranges
 
 TARGET_DOMAIN = "target_domain"
@@ -51,7 +55,7 @@ class CrossDomainMixin:
                 f"{self._item_file} is not there; it names the domain of every item. Convert the dataset again."
             )
         self.card: DatasetCard | None = load_card(folder, token)
-        self._shared: dict[str, object] = {}  # computed once, whichever split asks first
+        self._shared: dict[str, Any] = {}  # computed once, whichever split asks first
         super()._load_data(token, dataset_path)
 
     def _atomic(self, path: Path | str) -> loading.AtomicFile:
@@ -186,13 +190,17 @@ class CrossDomainMixin:
         return self._shared["histories"]
 
     @property
-    def llm_features(self):
-        """LLM features of this dataset (`recbole_cdsr.llm.features.LLMFeatures`), built when first read."""
+    def llm_features(self) -> LLMFeatures:
+        """LLM features of this dataset, built when first read."""
         if "llm_features" not in self._shared:
-            from recbole_cdsr.llm.build import build_llm_features
-
             self._shared["llm_features"] = build_llm_features(self.config, self)
         return self._shared["llm_features"]
+
+    @property
+    def features_provenance(self) -> dict[str, Any] | None:
+        """Who made `llm_features`, from what; None as long as nothing has read them."""
+        features = self._shared.get("llm_features")
+        return None if features is None else features.provenance
 
     def _judged(self, phase: str) -> tuple[Rows, np.ndarray]:
         """The rows of a split in the order in which RecBole has them, and their places in the log's order."""
@@ -386,8 +394,11 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
             fields[DOMAIN_ITEM] = torch.from_numpy(self._consumed.draw(index))
         return fields
 
-    def inter_matrix(self, form: str = "coo", value_field: str | None = None):
+    def inter_matrix(self, form: str = "coo", value_field: str | None = None) -> coo_matrix | csr_matrix:
         """Sparse matrix of the training interactions (`[n_users, n_items]`), as RecBole's method of this name."""
         flat = torch.from_numpy(self.log.training_positions(self.fold_in))
         table = Interaction({field: column[flat] for field, column in self._columns.items()})
         return self._create_sparse_matrix(table, self.uid_field, self.iid_field, form, value_field)
+
+
+CrossDomainDataset = CrossDomainSequentialDataset | CrossDomainGeneralDataset

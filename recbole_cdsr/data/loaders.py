@@ -10,6 +10,7 @@ from recbole.data.utils import create_samplers, get_dataloader
 from recbole.utils import ModelType
 
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.errors import ConfigError, DataError
 
 SCORES_PER_BATCH = 2**25  # 128 MiB of float32 scores
@@ -27,7 +28,7 @@ class JudgedRowsLoader(AbstractDataLoader):
         As RecBole's loaders take them; the dataset is a validation or test split.
     """
 
-    def __init__(self, config: CDSRConfig, dataset) -> None:
+    def __init__(self, config: CDSRConfig, dataset: CrossDomainDataset) -> None:
         self.sample_size = len(dataset)
         super().__init__(config, dataset, None, shuffle=False)
 
@@ -43,7 +44,9 @@ class JudgedRowsLoader(AbstractDataLoader):
         return rows, None, torch.arange(len(rows)), rows[self._dataset.iid_field]
 
 
-def prepare_loaders(config: CDSRConfig, dataset) -> tuple[AbstractDataLoader, JudgedRowsLoader, JudgedRowsLoader]:
+def prepare_loaders(
+    config: CDSRConfig, dataset: CrossDomainDataset
+) -> tuple[AbstractDataLoader, JudgedRowsLoader, JudgedRowsLoader]:
     """Split the dataset and wrap it in loaders.
 
     Returns

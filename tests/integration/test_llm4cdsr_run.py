@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -53,6 +54,10 @@ def test_a_run_writes_every_key_and_learns(tiny, run, small, item_features, read
     parts = written["seconds"]["training"] + written["seconds"]["evaluation"]
     assert 0 < parts < written["seconds"]["total"]
     assert {"torch", "recbole", "numpy", "pandas", "python", "device"} <= written["environment"].keys()
+
+    # Nothing in it is of this machine: the data and the features lie below the working directory or are named only.
+    assert str(tiny.folder.parent) not in json.dumps(written["features"])
+    assert not Path(written["run_dir"]).is_absolute()
 
     # Users like one topic, which the features tell: the losses fall and the target is ranked above chance.
     # 20 items of the domain, some 3 of them in the history: chance puts 5 of 17 into the first five.
