@@ -77,6 +77,8 @@ def official_places(model: nn.Module, model_name: str = "LLM4CDSR") -> dict[str,
 def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], model_name: str = "LLM4CDSR") -> None:
     """Copy an official state dict into a model; text tables it brings stay in the model's own checkpoints.
 
+    What only guides training (the profile table and its adapter) is left out where the model has no guidance.
+
     Parameters
     ----------
     model : nn.Module
@@ -96,7 +98,8 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], mo
     problems = []
     if missing := sorted(places.keys() - state.keys()):
         problems.append(f"missing: {', '.join(missing)}")
-    if extra := sorted(state.keys() - places.keys()):
+    unused = {name for name in state.keys() - places.keys() if name.startswith(_GUIDANCE[model_name])}
+    if extra := sorted(state.keys() - places.keys() - unused):
         problems.append(f"extra: {', '.join(extra)}")
 
     copies: list[tuple[Tensor, Tensor]] = []
@@ -205,4 +208,6 @@ def _thread_places(thread: nn.Module, suffix: str, ours: str) -> dict[str, Place
     return places
 
 
+# Official code makes these whether or not guidance has a weight; scores do without them.
+_GUIDANCE: dict[str, tuple[str, ...]] = {"LLM4CDSR": ("user_emb_llm.", "user_adapter.")}
 _MAPPINGS: dict[str, Callable[[nn.Module], dict[str, Place]]] = {"LLM4CDSR": _llm4cdsr_places}

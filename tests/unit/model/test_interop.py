@@ -75,6 +75,16 @@ def test_every_tensor_arrives_at_its_place() -> None:
     assert len(filled) == len(set(filled)) + 1
 
 
+@pytest.mark.parametrize("switched_off", [{"beta": 0}, {"use_profiles": False}])
+def test_what_only_guides_training_is_left_out_without_guidance(switched_off) -> None:
+    guided, unguided = build(), build(**switched_off)
+    state = official_state(guided)
+    load_official(unguided, state)
+    assert torch.equal(unguided.adapter[1].weight, state["adapter.1.weight"])
+    with pytest.raises(CheckpointError, match="extra: user_adaptor"):
+        load_official(unguided, state | {"user_adaptor.weight": torch.zeros(1)})
+
+
 def test_tables_from_a_checkpoint_survive_in_ours() -> None:
     model = build()
     state = official_state(model)
