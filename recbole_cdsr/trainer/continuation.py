@@ -1,4 +1,4 @@
-"""What a resumed run needs besides the model: the optimisers of any RecBole trainer, and the same rows."""
+"""What a resumed run needs besides the model: the optimisers of any RecBole trainer, and the same data."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.optim import Optimizer
 
+from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.data.sequences import SequenceLog
 
 
@@ -51,8 +52,23 @@ def restore_optimizers(trainer: Any, saved: dict[str, Any]) -> None:
         optimizer.load_state_dict(saved["states"][name])
 
 
-def data_identity(log: SequenceLog) -> str:
-    """SHA-256 over all interactions in order and their split, 64 hexadecimal digits."""
+def material_of(dataset: CrossDomainDataset) -> dict[str, str | None]:
+    """SHA-256 of what a run learns from, as 64 hexadecimal digits by name.
+
+    Returns
+    -------
+    dict
+        `interactions`, in order with their split; `item features` and `user profiles`, None where the model has none.
+    """
+    features = dataset.features_provenance or {}
+    made = {"item features": features.get("items"), "user profiles": features.get("profiles")}
+    return {
+        "interactions": _interactions_sha256(dataset.log),
+        **{name: None if provenance is None else provenance["matrix_sha256"] for name, provenance in made.items()},
+    }
+
+
+def _interactions_sha256(log: SequenceLog) -> str:
     digest = hashlib.sha256()
     for column in (log.users, log.items, log.segment_starts, log.segment_parts):
         digest.update(np.ascontiguousarray(column).tobytes())

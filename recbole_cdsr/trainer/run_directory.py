@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -124,25 +125,34 @@ class RunDirectory:
         """Checkpoint of the selected epoch, overall or of one domain."""
         return self._file(BEST if domain is None else f"best_{domain}.pth")
 
-    def check_same_run(self, saved: dict[str, Any]) -> None:
-        """Refuse to go on with a run that was configured otherwise.
+    def check_same_run(self, saved: dict[str, Any], material: Mapping[str, str | None] | None = None) -> None:
+        """Refuse to go on with a run that was configured otherwise or learnt from something else.
 
         Parameters
         ----------
         saved
             The run's `last` checkpoint.
+        material
+            What `recbole_cdsr.trainer.continuation.material_of` says of the present data; None compares none.
 
         Raises
         ------
         CheckpointError
-            Naming up to five keys that differ.
+            Naming up to five keys that differ, or what was learnt from.
         """
-        if saved["fingerprint"] == self._config.fingerprint():
-            return
-        now, then = self._config.plain(), saved["config"]
-        differing = sorted(key for key in (now.keys() | then.keys()) - NOT_TRAINING if now.get(key) != then.get(key))
-        named = [f"{key} is {now.get(key)!r}, was {then.get(key)!r}" for key in differing[:5]]
-        raise CheckpointError(
-            f"{self.last} belongs to a run configured otherwise ({'; '.join(named) or 'by another version'}); "
-            "resume with the same configuration, or start another run directory."
-        )
+        if saved["fingerprint"] != self._config.fingerprint():
+            now, then = self._config.plain(), saved["config"]
+            differing = sorted(
+                key for key in (now.keys() | then.keys()) - NOT_TRAINING if now.get(key) != then.get(key)
+            )
+            named = [f"{key} is {now.get(key)!r}, was {then.get(key)!r}" for key in differing[:5]]
+            raise CheckpointError(
+                f"{self.last} belongs to a run configured otherwise ({'; '.join(named) or 'by another version'}); "
+                "resume with the same configuration, or start another run directory."
+            )
+        changed = [name for name, digest in (material or {}).items() if saved["material"][name] != digest]
+        if changed:
+            raise CheckpointError(
+                f"{self.last} belongs to a run on other {' and '.join(changed)}; what was read for "
+                f"'{self._config['dataset']}' has changed since, so start another run directory."
+            )

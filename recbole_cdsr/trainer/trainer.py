@@ -27,7 +27,7 @@ from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
-from recbole_cdsr.trainer.continuation import data_identity, optimizer_states, restore_optimizers
+from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
@@ -77,6 +77,7 @@ class CDSRTrainerMixin:
         self.seconds_before = 0.0
         self._evaluators: dict[str, tuple[Any, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
+        self._material: dict[str, str | None] | None = None
         self._validates = False
         self._keeps = False
         self._epoch = -1
@@ -110,6 +111,7 @@ class CDSRTrainerMixin:
             dataset = valid_data._dataset
             check_valid_metric(self.config["valid_metric"], dataset.domain_names, dataset.evaluation_rows())
         self._train_data = train_data
+        self._material = material_of(train_data._dataset)
         self._validates = bool(valid_data) and self.eval_step > 0
         self._keeps = saved
         if self.run.resumed:
@@ -302,7 +304,7 @@ class CDSRTrainerMixin:
         state = self._model_state(epoch)
         state["optimizers"] = optimizer_states(self)
         state["random"] = random_states()
-        state["data"] = data_identity(self._train_data._dataset.log)
+        state["material"] = self._material
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
             "cur_step": self.cur_step,
@@ -327,16 +329,11 @@ class CDSRTrainerMixin:
         Raises
         ------
         CheckpointError
-            It cannot be read or belongs to a run configured otherwise.
+            It cannot be read, or belongs to a run configured otherwise or on other data or features.
         """
         state = load_checkpoint(Path(resume_file))
         try:
-            self.run.check_same_run(state)
-            if self._train_data is not None and state["data"] != data_identity(self._train_data._dataset.log):
-                raise CheckpointError(
-                    f"{resume_file} belongs to a run on other interactions, '{self.config['dataset']}' has changed "
-                    "since; start another run directory."
-                )
+            self.run.check_same_run(state, self._material)
             restore_model(self.model, state, resume_file)
             restore_optimizers(self, state["optimizers"])
             self._restore_selection(state["selection"])

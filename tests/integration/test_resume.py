@@ -7,6 +7,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -145,6 +146,19 @@ def test_changed_data_is_not_resumed_into_a_run(tiny, run):
     file.write_text("".join([lines[0], *lines[2:], lines[1]]), encoding="utf-8")  # the same rows in another order
     with pytest.raises(CheckpointError, match="'tiny' has changed since"):
         run("BPR", tiny, epochs=2, run_dir="run", resume=True)
+
+
+def test_changed_features_are_not_resumed_into_a_run(tiny, run, small, item_features):
+    settings = small | {"item_features_file": str(item_features(tiny)), "run_dir": "run"}
+    run("LLM4CDSR", tiny, **settings, epochs=1)
+    assert run("LLM4CDSR", tiny, **settings, epochs=2, resume=True)["epochs"] == 2
+
+    file = Path(settings["item_features_file"])
+    matrix = np.load(file)
+    matrix[3, 0] += 1e-3
+    np.save(file, matrix)
+    with pytest.raises(CheckpointError, match=r"run/last\.pth .* on other item features and user profiles;"):
+        run("LLM4CDSR", tiny, **settings, epochs=3, resume=True)
 
 
 def test_without_saving_nothing_is_left_behind(tiny, run):
