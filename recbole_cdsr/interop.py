@@ -7,17 +7,16 @@ the whole state has been checked.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recbole_cdsr.errors import CheckpointError
+from recbole_cdsr.trainer.checkpoint import read_tensors
 
 
 @dataclass(frozen=True)
@@ -148,10 +147,10 @@ def load_official_file(path: str | PathLike[str]) -> dict[str, Tensor]:
         When the file is not there, holds anything but tensors and plain data, or no state dict.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_tensors(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: there is no such file; give the path of an official checkpoint.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:
         raise CheckpointError(
             f"{path}: this is no checkpoint of tensors and plain data (whole pickled models are refused, for "
             "loading them would run their code); save the model's state_dict() instead."

@@ -7,6 +7,7 @@ renamed, so that a kill in the middle leaves the previous one.
 from __future__ import annotations
 
 import warnings
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +60,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"Checkpoint {path} is not there; check the path, or train first.")
-    # A damaged or hostile stream can raise nearly anything from inside the unpickler; all of it means the same.
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what PyTorch thinks of a foreign pickle's protocol
-            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_tensors(path)
     except Exception as error:
         raise CheckpointError(
             f"Checkpoint {path} is broken or holds more than tensors and plain data, and was not read "
@@ -78,6 +76,19 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         return _from_plain(state)
     except Exception as error:
         raise CheckpointError(f"Checkpoint {path} is broken ({type(error).__name__}: {error}); train again.") from error
+
+
+def read_tensors(path: str | PathLike[str]) -> Any:
+    """The content of a file of `torch.save` that holds tensors and plain data, on the CPU; nothing in it is run.
+
+    Raises
+    ------
+    Exception
+        Of nearly any kind from inside the unpickler, for a damaged or hostile stream; all of it means the same.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what PyTorch thinks of a foreign pickle's protocol
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def model_state(model: nn.Module) -> dict[str, Any]:
