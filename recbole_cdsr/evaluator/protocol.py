@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.config_reading import choice, is_whole, setting, whole_number, wrong
 from recbole_cdsr.evaluator.candidates import parse_candidates
 from recbole_cdsr.evaluator.metrics import RankingMetrics
 from recbole_cdsr.evaluator.ranking import CandidateRanker, Ranking
@@ -41,26 +41,26 @@ class ProtocolEvaluator:
 
     def __init__(self, config: Mapping[str, Any], rows: EvaluationRows, exclude_history: bool) -> None:
         if not isinstance(exclude_history, bool):
-            raise ConfigError(f"exclude_history is {exclude_history!r}: it must be resolved to true or false here.")
+            raise wrong("exclude_history", exclude_history, "resolved to True or False here")
         self.rows = rows
         settings = {
             "metrics": _names(config, "metrics"),
             "topk": _cut_offs(config),
-            "metric_decimal_place": _integer(config, "metric_decimal_place", 4, least=0),
-            "tail_ratio": _setting(config, "tail_ratio", None),
+            "metric_decimal_place": whole_number(config, "metric_decimal_place", 0, default=4),
+            "tail_ratio": setting(config, "tail_ratio"),
         }
         self._metrics = RankingMetrics(settings, rows.train_item_counts)
-        self._specs = parse_candidates(_setting(config, "eval_candidates", ["full"]))
+        self._specs = parse_candidates(setting(config, "eval_candidates", ["full"]))
         self._ranker = CandidateRanker(
             rows,
             self._specs,
-            eval_seed=_integer(config, "eval_seed", 2026),
+            eval_seed=whole_number(config, "eval_seed", least=None, default=2026),
             exclude_history=exclude_history,
-            ties=_choice(config, "ties", ("half", "recbole")),
-            candidate_domains=_choice(config, "candidate_domains", ("target", "all")),
+            ties=choice(config, "ties", ("half", "recbole"), default="half"),
+            candidate_domains=choice(config, "candidate_domains", ("target", "all"), default="target"),
             n_top=max(self._metrics.topk),
             with_top_items=self._metrics.reads_top_items,
-            model_name=str(_setting(config, "model", "the model")),
+            model_name=str(setting(config, "model", "the model")),
         )
         self._added: np.ndarray | None = None  # bool [R] while a pass is under way
         self._batches: list[tuple[np.ndarray, dict[str, Ranking]]] = []
@@ -146,43 +146,17 @@ def _joined(parts: list[Ranking], order: np.ndarray) -> Ranking:
     )
 
 
-def _setting(config: Mapping[str, Any], key: str, default: Any) -> Any:
-    value = config[key] if key in config else None  # noqa: SIM401 - RecBole's Config has no get
-    return default if value is None else value
-
-
-def _choice(config: Mapping[str, Any], key: str, choices: tuple[str, ...]) -> str:
-    """One of ``choices``, the first by default."""
-    value = _setting(config, key, choices[0])
-    if value not in choices:
-        raise ConfigError(f"{key} is {value!r}: it must be one of {', '.join(choices)}.")
-    return value
-
-
-def _is_integer(value: Any, least: int | None = None) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
-
-
-def _integer(config: Mapping[str, Any], key: str, default: int, least: int | None = None) -> int:
-    value = _setting(config, key, default)
-    if not _is_integer(value, least):
-        raise ConfigError(
-            f"{key} is {value!r}: it must be a whole number{'' if least is None else f', {least} or more'}."
-        )
-    return value
-
-
 def _names(config: Mapping[str, Any], key: str) -> list[str]:
-    value = _setting(config, key, [])
+    value = setting(config, key, [])
     names = [value] if isinstance(value, str) else value
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
-        raise ConfigError(f"{key} is {value!r}: it must be a list of names, such as [NDCG, Hit].")
+        raise wrong(key, value, "a list of names, such as [NDCG, Hit]")
     return list(names)
 
 
 def _cut_offs(config: Mapping[str, Any]) -> list[int]:
-    value = _setting(config, "topk", [])
-    cut_offs = [value] if _is_integer(value) else value
-    if not isinstance(cut_offs, (list, tuple)) or not cut_offs or not all(_is_integer(k, 1) for k in cut_offs):
-        raise ConfigError(f"topk is {value!r}: it must be a list of whole numbers from 1, such as [10, 20].")
+    value = setting(config, "topk", [])
+    cut_offs = [value] if is_whole(value) else value
+    if not isinstance(cut_offs, (list, tuple)) or not cut_offs or not all(is_whole(k, 1) for k in cut_offs):
+        raise wrong("topk", value, "a list of whole numbers from 1, such as [10, 20]")
     return list(cut_offs)

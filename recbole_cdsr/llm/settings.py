@@ -1,11 +1,12 @@
-"""The configuration keys of the LLM features, read once and checked."""
+"""The configuration keys of the LLM features."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.config_reading import choice, setting, whole_number, wrong
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder, TextEncoder
 
 GENERATORS = ("extractive", "none")
@@ -13,47 +14,46 @@ ENCODINGS = ("vectors", "text")
 
 
 class FeatureSettings:
-    """The configuration keys of this room, read once and checked."""
+    """What a run's configuration says of its features, checked.
 
-    def __init__(self, config: Any, dataset_name: str) -> None:
-        def read(key: str, default: Any = None) -> Any:
-            try:
-                value = config[key]
-            except KeyError:
-                value = None
-            return default if value is None else value
+    Parameters
+    ----------
+    config
+        Read by key as `recbole_cdsr.llm.build_llm_features` lists them.
+    dataset_name
+        Names the dataset's files.
 
+    Raises
+    ------
+    ConfigError
+        A key has a value it cannot have.
+    """
+
+    def __init__(self, config: Mapping[str, Any], dataset_name: str) -> None:
         self.dataset_name = dataset_name
-        self.dataset_dir = Path(read("data_path", "."))
-        self.domain_field = str(read("DOMAIN_FIELD", "domain"))
-        self.features_dir = Path(read("llm_features_dir", self.dataset_dir / "features")).expanduser()
-        self.encoder: str | None = read("llm_encoder")
-        self.batch_size = _positive("llm_batch_size", read("llm_batch_size", 128))
-        self.item_features_file: str | None = read("item_features_file")
-        generator = _one_of("profile_generator", read("profile_generator", "extractive"), GENERATORS)
-        self.use_profiles = bool(read("use_profiles", True)) and generator != "none"
-        self.profile_encoding = _one_of("profile_encoding", read("profile_encoding", "vectors"), ENCODINGS)
-        self.profile_clusters = _positive("profile_clusters", read("profile_clusters", 10))
-        self.permute_seed: int | None = read("llm_permute_seed")
-        if self.permute_seed is not None and (type(self.permute_seed) is not int or self.permute_seed < 0):
-            raise ConfigError(f"llm_permute_seed must be a whole number from 0 or empty, not {self.permute_seed!r}.")
-        for key, value in (("llm_encoder", self.encoder), ("item_features_file", self.item_features_file)):
-            if value is not None and not isinstance(value, str):
-                raise ConfigError(f"{key} must be a name or path, not {value!r}.")
-        self.device = read("device", "cpu")
-        self.show_progress = bool(read("show_progress", True))
+        self.dataset_dir = Path(setting(config, "data_path", "."))
+        self.domain_field = str(setting(config, "DOMAIN_FIELD", "domain"))
+        self.features_dir = Path(setting(config, "llm_features_dir", self.dataset_dir / "features")).expanduser()
+        self.encoder = _name_or_path(config, "llm_encoder")
+        self.batch_size = whole_number(config, "llm_batch_size", default=128)
+        self.item_features_file = _name_or_path(config, "item_features_file")
+        generator = choice(config, "profile_generator", GENERATORS, default="extractive")
+        self.use_profiles = bool(setting(config, "use_profiles", True)) and generator != "none"
+        self.profile_encoding = choice(config, "profile_encoding", ENCODINGS, default="vectors")
+        self.profile_clusters = whole_number(config, "profile_clusters", default=10)
+        self.permute_seed: int | None = None
+        if setting(config, "llm_permute_seed") is not None:
+            self.permute_seed = whole_number(config, "llm_permute_seed", 0)
+        self.device = setting(config, "device", "cpu")
+        self.show_progress = bool(setting(config, "show_progress", True))
 
     def text_encoder(self) -> TextEncoder:
+        """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused."""
         return SentenceTransformerEncoder(self.encoder, device=self.device, batch_size=self.batch_size)
 
 
-def _positive(key: str, value: Any) -> int:
-    if type(value) is not int or value < 1:
-        raise ConfigError(f"{key} must be a whole number from 1, not {value!r}.")
-    return value
-
-
-def _one_of(key: str, value: Any, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise ConfigError(f"{key} must be one of {', '.join(choices)}, not {value!r}.")
+def _name_or_path(config: Mapping[str, Any], key: str) -> str | None:
+    value = setting(config, key)
+    if value is not None and not isinstance(value, str):
+        raise wrong(key, value, "a name or path")
     return value

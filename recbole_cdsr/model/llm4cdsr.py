@@ -19,13 +19,14 @@ from recbole.utils import InputType
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from recbole_cdsr.config_reading import number, switch, temperature, whole_number
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.reduction import pca_over_all, pca_per_domain
 from recbole_cdsr.model.domain_views import DomainView, history_view, training_views
 from recbole_cdsr.model.in_domain import DomainQuery, candidate_scores, full_sort_scores, target_domains
 from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
 from recbole_cdsr.model.losses import sequence_bce, soft_clip
-from recbole_cdsr.model.settings import number, switch, temperature, thread_settings, whole_number
+from recbole_cdsr.model.settings import thread_settings
 
 # Tables made of the text features: rebuilt from the feature store, so checkpoints do not carry them.
 FEATURE_TABLES = ("text_table", "profile_table")
@@ -93,7 +94,7 @@ class LLM4CDSR(SequentialRecommender):
         super().__init__(config, dataset)
         self.use_global, self.use_local = switch(config, "use_global"), switch(config, "use_local")
         if not (self.use_global or self.use_local):
-            raise ConfigError("use_global and use_local: at least one of them must be true.")
+            raise ConfigError("use_global and use_local are False; one of them at least must be True.")
         self.alpha, self.beta = number(config, "alpha", 0), number(config, "beta", 0)
         self.tau, self.tau_reg = temperature(config, "tau"), temperature(config, "tau_reg")
         settings = thread_settings(config, positions="count")

@@ -15,10 +15,11 @@ from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
 
+from recbole_cdsr.config_reading import choice
 from recbole_cdsr.model.in_domain import candidate_scores, full_sort_scores, target_domains
 from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
 from recbole_cdsr.model.losses import sequence_bce
-from recbole_cdsr.model.settings import choice, thread_settings
+from recbole_cdsr.model.settings import thread_settings
 
 
 class SASRecBCE(SequentialRecommender):

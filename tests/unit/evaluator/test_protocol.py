@@ -164,7 +164,7 @@ def test_rows_of_a_refused_batch_are_not_counted(random_rows: RowsFactory, confi
         ({"eval_candidates": ["uni"]}, "eval_candidates"),
         ({"eval_seed": "2026"}, "eval_seed is '2026'"),
         ({"eval_seed": True}, "eval_seed is True"),
-        ({"ties": "first"}, "ties is 'first': it must be one of half, recbole"),
+        ({"ties": "first"}, "ties is 'first'; it must be one of half, recbole"),
         ({"candidate_domains": "source"}, "candidate_domains is 'source'"),
         ({"topk": []}, "topk is"),
         ({"topk": [0, 5]}, "topk is"),

@@ -259,13 +259,13 @@ def test_profiles_are_left_out_when_not_wanted(folder, given, keys):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"profile_generator": "gpt"}, "profile_generator must be one of extractive, none, not 'gpt'"),
-        ({"profile_encoding": "tokens"}, "profile_encoding must be one of"),
-        ({"profile_clusters": 0}, "profile_clusters must be a whole number from 1"),
-        ({"profile_clusters": True}, "profile_clusters must be a whole number from 1"),
-        ({"llm_batch_size": "big"}, "llm_batch_size must be a whole number"),
-        ({"llm_permute_seed": 1.5}, "llm_permute_seed must be a whole number"),
-        ({"item_features_file": 3}, "item_features_file must be a name or path"),
+        ({"profile_generator": "gpt"}, "profile_generator is 'gpt'; it must be one of extractive, none"),
+        ({"profile_encoding": "tokens"}, "profile_encoding is 'tokens'; it must be one of"),
+        ({"profile_clusters": 0}, "profile_clusters is 0; it must be a whole number, 1 or more"),
+        ({"profile_clusters": True}, "profile_clusters is True; it must be a whole number, 1 or more"),
+        ({"llm_batch_size": "big"}, "llm_batch_size is 'big'; it must be a whole number"),
+        ({"llm_permute_seed": 1.5}, r"llm_permute_seed is 1\.5; it must be a whole number"),
+        ({"item_features_file": 3}, "item_features_file is 3; it must be a name or path"),
     ],
 )
 def test_values_that_cannot_be_are_config_errors(folder, keys, message):
