@@ -166,7 +166,9 @@ class RowTable(Interaction):
         super().__init__(columns)
         self._windows = windows
 
-    def __getitem__(self, index: str | slice | list[int] | np.ndarray | torch.Tensor):
+    def __getitem__(
+        self, index: str | slice | list[int] | np.ndarray | torch.Tensor
+    ) -> torch.Tensor | WindowColumn | Interaction:
         """A field, or an `Interaction` of some rows (without their windows)."""
         if isinstance(index, str) and index in self._windows:
             return self._windows[index]

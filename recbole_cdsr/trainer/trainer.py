@@ -22,7 +22,7 @@ from recbole.utils import ModelType, get_trainer, set_color
 from tqdm import tqdm
 
 from recbole_cdsr.config import OUR_MODELS, CDSRConfig
-from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN
+from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
 from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
@@ -75,7 +75,7 @@ class CDSRTrainerMixin:
         self.seconds = {"training": 0.0, "evaluation": 0.0}
         self.started = time()
         self.seconds_before = 0.0
-        self._evaluators: dict[str, tuple[Any, ProtocolEvaluator]] = {}
+        self._evaluators: dict[str, tuple[CrossDomainDataset, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
         self._material: dict[str, str | None] | None = None
         self._validates = False
@@ -99,7 +99,7 @@ class CDSRTrainerMixin:
         saved: bool = True,
         show_progress: bool = False,
         callback_fn: Callable[[int, float], None] | None = None,
-    ) -> tuple[float, dict]:
+    ) -> tuple[float, dict[str, float]]:
         """Train with RecBole's loop; see `recbole.trainer.Trainer.fit`.
 
         Raises
@@ -128,7 +128,13 @@ class CDSRTrainerMixin:
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
 
-    def _train_epoch(self, train_data, epoch_idx, loss_func=None, show_progress=False):
+    def _train_epoch(
+        self,
+        train_data: AbstractDataLoader,
+        epoch_idx: int,
+        loss_func: Callable[[Interaction], torch.Tensor] | None = None,
+        show_progress: bool = False,
+    ) -> float | tuple[float, ...]:
         start = time()
         self._epoch = epoch_idx
         loss = super()._train_epoch(train_data, epoch_idx, loss_func=loss_func, show_progress=show_progress)
@@ -146,7 +152,7 @@ class CDSRTrainerMixin:
         )
 
     # ------------------------------------------------------------------------------------------------ judging
-    def _evaluator(self, dataset: Any) -> ProtocolEvaluator:
+    def _evaluator(self, dataset: CrossDomainDataset) -> ProtocolEvaluator:
         """One evaluator per split; its sampled candidates serve every pass."""
         known, evaluator = self._evaluators.get(dataset.phase, (None, None))
         if known is not dataset:
@@ -217,32 +223,38 @@ class CDSRTrainerMixin:
         if eval_data is None:
             return None
         start = time()
-        dataset = eval_data._dataset
-        evaluator = self._evaluator(dataset)
+        evaluator = self._evaluator(eval_data._dataset)
         evaluator.start()
-        if not len(dataset):
-            pass  # the report then counts 0 rows
-        elif load_best_model and self.domain_selection is not None and model_file is None:
-            for k, name in enumerate(dataset.domain_names):
-                # A domain without validation rows has no checkpoint of its own.
-                own = self.run.best(name)
-                self._load_model(own if own.is_file() else self.run.best())
-                self._score_into(evaluator, eval_data, k, show_progress)
-        else:
-            if load_best_model:
-                self._load_model(model_file or self.saved_model_file)
-            self._score_into(evaluator, eval_data, None, show_progress)
+        if len(eval_data._dataset):  # else the report counts 0 rows, and no checkpoint may be there to load
+            for path, domain in self._states_to_judge(eval_data, load_best_model, model_file):
+                if path is not None:
+                    self._load_model(path)
+                self._score_into(evaluator, eval_data, domain, show_progress)
         self.report = evaluator.finish()
         self.seconds["evaluation"] += time() - start
         result = OrderedDict(self.report.flat())
         self.wandblogger.log_eval_metrics(result, head="eval")
         return result
 
+    def _states_to_judge(
+        self, eval_data: AbstractDataLoader, load_best_model: bool, model_file: str | Path | None
+    ) -> list[tuple[str | Path | None, int | None]]:
+        """Checkpoints (None: the present state) with the domain whose rows each is to score (None: all rows)."""
+        if not load_best_model:
+            return [(None, None)]
+        if self.domain_selection is None or model_file is not None:
+            return [(model_file or self.saved_model_file, None)]
+        own = [self.run.best(name) for name in eval_data._dataset.domain_names]
+        # A domain without validation rows has no checkpoint of its own.
+        return [(path if path.is_file() else self.run.best(), domain) for domain, path in enumerate(own)]
+
     def _load_model(self, path: str | Path) -> None:
         restore_model(self.model, load_checkpoint(Path(path)), path)
         self.logger.info(f"Loading model structure and parameters from {path}")
 
-    def _valid_epoch(self, valid_data, show_progress=False) -> tuple[float, dict]:
+    def _valid_epoch(
+        self, valid_data: AbstractDataLoader, show_progress: bool = False
+    ) -> tuple[float, OrderedDict[str, float]]:
         result = self.evaluate(valid_data, load_best_model=False, show_progress=show_progress)
         if self.domain_selection is not None:
             return self.domain_selection.update(self._epoch, result), result
@@ -259,7 +271,7 @@ class CDSRTrainerMixin:
             **model_state(self.model),
         }
 
-    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs) -> None:
+    def _save_checkpoint(self, epoch: int, verbose: bool = True, **kwargs: Any) -> None:
         """Keep the selected state; RecBole calls this when the selection improved, and every epoch without validation.
 
         `last` is written after `best`, so that a run killed in between repeats the epoch and writes both again.
@@ -294,7 +306,9 @@ class CDSRTrainerMixin:
         if self._keeps:
             self._save_last(epoch)
 
-    def _add_train_loss_to_tensorboard(self, epoch_idx, losses, tag="Loss/Train") -> None:
+    def _add_train_loss_to_tensorboard(
+        self, epoch_idx: int, losses: float | tuple[float, ...], tag: str = "Loss/Train"
+    ) -> None:
         super()._add_train_loss_to_tensorboard(epoch_idx, losses, tag)
         # The one call of RecBole's loop after every epoch; nothing else tells of those that are not validated.
         if self._keeps and self._validates and (epoch_idx + 1) % self.eval_step != 0:
