@@ -4,13 +4,9 @@ import os
 
 import pytest
 import yaml
+from configurations import make
 
-from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.errors import ConfigError
-
-
-def make(model="BPR", dataset="douban", files=None, settings=None, command_line=()) -> CDSRConfig:
-    return CDSRConfig(model, dataset, files, settings, list(command_line))
 
 
 def refusal(**kwargs) -> str:

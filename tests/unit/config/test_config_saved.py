@@ -8,21 +8,11 @@ import sys
 import pytest
 import torch
 import yaml
+from configurations import OURS, make, write
 
 from recbole_cdsr import config_names
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.errors import ConfigError
-
-OURS = "LLM4CDSR"
-
-
-def make(model="BPR", dataset="douban", files=None, settings=None, command_line=()) -> CDSRConfig:
-    return CDSRConfig(model, dataset, files, settings, list(command_line))
-
-
-def write(path, text) -> str:
-    path.write_text(text, encoding="utf-8")
-    return str(path)
 
 
 class TestNothingIsEvaluated:
