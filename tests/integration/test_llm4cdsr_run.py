@@ -12,6 +12,8 @@ import pytest
 import recbole_cdsr
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
+REPOSITORY = Path(__file__).resolve().parents[2]
+
 
 def test_a_run_writes_every_key_and_learns(tiny, run, small, item_features, read_json):
     result = run(
@@ -55,6 +57,8 @@ def test_a_run_writes_every_key_and_learns(tiny, run, small, item_features, read
     assert 0 < parts < written["seconds"]["total"]
     assert {"torch", "recbole", "numpy", "pandas", "python", "device"} <= written["environment"].keys()
 
+    documented = (REPOSITORY / "docs" / "results_format.md").read_text(encoding="utf-8")
+    assert not [key for key in written.keys() | written["features"].keys() if f"`{key}`" not in documented]
     # Nothing in it is of this machine: the data and the features lie below the working directory or are named only.
     assert str(tiny.folder.parent) not in json.dumps(written["features"])
     assert not Path(written["run_dir"]).is_absolute()
