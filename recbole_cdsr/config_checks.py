@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -22,7 +23,19 @@ NULLABLE: dict[str, type] = {
     "model": str,
     "dataset": str,
     "transform": str,
+    "clip_grad_norm": dict,
+    "preload_weight": dict,
+    "discretization": dict,
+    "threshold": dict,
+    "alias_of_user_id": list,
+    "alias_of_item_id": list,
+    "normalize_field": list,
+    "numerical_features": list,
+    "unload_col": dict,
+    "unused_col": dict,
 }
+# What a mapping or list of RecBole's looks like, where its default does not show it.
+EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}"}
 # RecBole's model YAML gives these a whole number by default, but its models read other kinds just as well.
 REAL_VALUED = frozenset(
     [
@@ -66,6 +79,8 @@ NEVER_NULL = frozenset(
         "profile_encoding",
     ]
 )
+# Field names are told apart by these, columns and rows split by them.
+NEVER_EMPTY = frozenset({"LIST_SUFFIX", "NEG_PREFIX", "field_separator", "seq_separator"})
 # Numbers that may be left out for "as it comes", though their default is one.
 MAY_BE_NULL = frozenset({"global_dim"})
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -73,6 +88,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "ties": ("half", "recbole"),
     "candidate_domains": ("target", "all"),
     "exclude_history": (True, False, "recbole"),
+    "transform": ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
 }
 REFUSED: dict[str, str] = {
     "benchmark_filename": "pre-split files are found by their names, <name>.train.inter, .valid.inter, .test.inter",
@@ -105,6 +121,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
     "eval_seed": _at_least(0),
     "metric_decimal_place": _at_least(0),
+    "loss_decimal_place": _at_least(0),
     "llm_batch_size": _at_least(1),
     "profile_clusters": _at_least(1),
 }
@@ -134,7 +151,7 @@ def kind_of_default(key: str, defaults: Mapping[str, Any]) -> type | None:
     """The kind that values of `key` have; None where any will do."""
     if key in ANY_KIND:
         return None
-    if defaults.get(key) is None:
+    if defaults.get(key) is None or NULLABLE.get(key) in (dict, list):
         return NULLABLE.get(key)
     kind = type(defaults[key])
     if kind is int and key in REAL_VALUED:
@@ -170,9 +187,23 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         within, description = RANGES[key]
         if not within(value):
             raise fault(key, setting, description)
+    if key == "clip_grad_norm" and not {"max_norm"} <= set(value) <= {"max_norm", "norm_type"}:
+        raise fault(key, setting, f"a mapping of max_norm and, if need be, norm_type{_example(key, defaults)}")
+    if key == "encoding" and not _is_encoding(value):
+        raise fault(key, setting, "the name of a text encoding, such as utf-8")
+    if key in NEVER_EMPTY and not value:
+        raise fault(key, setting, "a text that is not empty")
     if key in CHOICES and not any(type(value) is type(choice) and value == choice for choice in CHOICES[key]):
         raise fault(key, setting, "one of " + ", ".join(str(choice) for choice in CHOICES[key]))
     return value
+
+
+def _is_encoding(name: str) -> bool:
+    try:
+        codecs.lookup(name)
+    except (LookupError, ValueError):  # ValueError: a null character
+        return False
+    return True
 
 
 def _nullable(key: str, defaults: Mapping[str, Any]) -> bool:
@@ -186,6 +217,8 @@ def _nullable(key: str, defaults: Mapping[str, Any]) -> bool:
 
 def _example(key: str, defaults: Mapping[str, Any]) -> str:
     default = defaults.get(key)
+    if key in EXAMPLES:
+        return f", such as {EXAMPLES[key]}"
     return "" if default is None else f", such as its default {default!r}"
 
 

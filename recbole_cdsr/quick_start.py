@@ -79,6 +79,7 @@ def run_recbole_cdsr(
 
     features_started = time()
     if getattr(config.model_class, "uses_llm_features", False):
+        config.model_class.check_settings(config)
         _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
     features_seconds = time() - features_started
 
@@ -127,7 +128,14 @@ def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
             "protocol; choose another model."
         )
     sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
-    return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
+    try:
+        return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
+    except (ValueError, KeyError, NotImplementedError) as error:
+        # RecBole answers settings about columns (normalize_field, preload_weight, alias_of_item_id, ...) with these.
+        raise ConfigError(
+            f"'{config['dataset']}' cannot be loaded with these settings ({type(error).__name__}: {error}); change the "
+            "setting or the columns it names."
+        ) from error
 
 
 def _keep(result: dict[str, Any], config: CDSRConfig) -> dict[str, Any]:

@@ -8,6 +8,7 @@ training rows are laid out (one per user, one per prefix, one per interaction). 
 from __future__ import annotations
 
 import copy
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,18 @@ class CrossDomainMixin:
             self.log = pre_split(users, items, times, self._part_sizes)
         else:
             self.log = leave_one_out(users, items, times)
+            self._say_who_is_not_judged()
+
+    def _say_who_is_not_judged(self) -> None:
+        n_users, n_tested, n_validated = len(self.log.segment_starts), len(self.log.test), len(self.log.valid)
+        if n_validated == n_users:
+            return
+        nobody = " Nobody is validated, so that every epoch is trained and the last one judged." * (not n_validated)
+        self.logger.log(
+            logging.INFO if n_validated else logging.WARNING,
+            f"Leave-one-out tests users of three interactions or more and validates users of four or more: of "
+            f"{n_users} users {n_users - n_tested} are trained on only, and {n_tested - n_validated} are not validated.{nobody}",
+        )
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
         # RecBole hands pandas' own arrays to torch, which pandas 3 gives out read-only; these are copies.

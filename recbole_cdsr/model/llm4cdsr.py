@@ -90,11 +90,25 @@ class LLM4CDSR(SequentialRecommender):
     uses_llm_features = True
     has_user_table = False  # profiles guide training only; scores need no user
 
+    @staticmethod
+    def check_settings(config: Mapping[str, Any]) -> None:
+        """Refuse settings that no such model can be built with; features, which take minutes, are made afterwards."""
+        switches = ("use_global", "use_local", "freeze_emb", "freeze_local", "use_profiles")
+        use_global, use_local, *_ = [switch(config, key) for key in switches]
+        if not (use_global or use_local):
+            raise ConfigError("use_global and use_local are False; one of them at least must be True.")
+        for key in ("alpha", "beta"):
+            number(config, key, 0)
+        for key in ("tau", "tau_reg"):
+            temperature(config, key)
+        if config["global_dim"] is not None:
+            whole_number(config, "global_dim")
+        thread_settings(config, positions="count")
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
+        self.check_settings(config)
         self.use_global, self.use_local = switch(config, "use_global"), switch(config, "use_local")
-        if not (self.use_global or self.use_local):
-            raise ConfigError("use_global and use_local are False; one of them at least must be True.")
         self.alpha, self.beta = number(config, "alpha", 0), number(config, "beta", 0)
         self.tau, self.tau_reg = temperature(config, "tau"), temperature(config, "tau_reg")
         settings = thread_settings(config, positions="count")

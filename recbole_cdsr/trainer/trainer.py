@@ -63,6 +63,10 @@ class CDSRTrainerMixin:
                 f"{place} cannot be made ({error.strerror}); set checkpoint_dir to a writable folder, and start the "
                 "command in one."
             ) from error
+        except ImportError as error:  # log_wandb without the package
+            raise ConfigError(
+                "log_wandb: the package wandb is not installed; install it, or remove the key."
+            ) from error
         self.eval_step = min(self.eval_step, self.epochs)  # RecBole's trainer of Pop and ItemKNN cuts epochs later
         self.run = RunDirectory(config)
         if self.run.resumed:
@@ -148,7 +152,8 @@ class CDSRTrainerMixin:
         kept = f" The epochs before are kept in {self.run.path}." if self._keeps and self.run.last.is_file() else ""
         raise CDSRError(
             f"The training loss of {self.config['model']} became {loss.item()} in epoch {self._epoch}; try a smaller "
-            f"learning_rate (now {self.config['learning_rate']:g}) or set clip_grad_norm.{kept}"
+            f"learning_rate (now {self.config['learning_rate']:g}) or set clip_grad_norm, as in "
+            f"{{max_norm: 5}}.{kept}"
         )
 
     # ------------------------------------------------------------------------------------------------ judging

@@ -127,6 +127,25 @@ def test_wrong_item_features_get_one_line(tiny, arguments, capsys, small, matrix
     assert answer in line.lower()
 
 
+@pytest.mark.parametrize(
+    ("setting", "answer"),
+    [
+        ("--normalize_field=[price]", r"Field \[price\] does not exist"),
+        ("--preload_weight={price: vector}", r"price"),
+        ("--additional_feat_suffix=[ent]", r"tiny\.ent\] not found"),
+    ],
+)
+def test_a_column_that_is_not_there_gets_one_line(tiny, arguments, capsys, setting, answer):
+    line = refused(capsys, ["run", *arguments("SASRecBCE", tiny), setting])
+    assert re.search(rf"cannot be loaded with these settings \(ValueError: .*{answer}", line), line
+
+
+def test_a_setting_of_the_model_is_refused_before_features_are_made(tiny, arguments, capsys, small):
+    line = refused(capsys, ["run", *arguments("LLM4CDSR", tiny, **small | {"hidden_size": 8, "n_heads": 3})])
+    assert "it must be a multiple of n_heads" in line
+    assert not list(Path().rglob("features"))
+
+
 def test_an_unknown_key_is_warned_about_and_the_run_goes_on(tiny, arguments, caplog, read_json):
     given = ["--learning_rat=0.5", "--result_file=deep/er/result.json"]
     assert main(["run", *arguments("BPR", tiny, epochs=1), *given]) == 0

@@ -157,6 +157,24 @@ def test_leave_one_out_counts_against_plain_python(write_dataset, load, random_d
     assert not test.judged_users_unseen().any()
 
 
+@pytest.mark.parametrize(
+    ("lengths", "told"),
+    [
+        ([5, 4], None),
+        ([5, 3, 2, 2], "of 4 users 2 are trained on only, and 1 are not validated."),
+        ([3, 3], "of 2 users 0 are trained on only, and 2 are not validated. Nobody is validated"),
+    ],
+)
+def test_users_that_are_not_judged_are_told(write_dataset, load, caplog, lengths, told):
+    items = {f"i{i}": f"d{i % 2}" for i in range(6)}
+    write_dataset(items, [(f"u{u}", f"i{(u + t) % 6}", t) for u, n in enumerate(lengths) for t in range(n)])
+    with caplog.at_level("INFO"):
+        load()
+    messages = [record.getMessage() for record in caplog.records if "Leave-one-out" in record.getMessage()]
+    assert len(messages) == (told is not None)
+    assert all(told in message for message in messages)
+
+
 # --------------------------------------------------------------------------------------------------- our own models
 def test_rows_of_a_sequence_to_sequence_model(write_dataset, load, random_data):
     items, rows = random_data(MIXED, sizes=(9, 7, 5), times=10_000, seed=2, alike=False)
