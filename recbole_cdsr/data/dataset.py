@@ -174,8 +174,9 @@ class CrossDomainMixin:
         nobody = " Nobody is validated, so that every epoch is trained and the last one judged." * (not n_validated)
         self.logger.log(
             logging.INFO if n_validated else logging.WARNING,
-            f"Leave-one-out tests users of three interactions or more and validates users of four or more: of "
-            f"{n_users} users {n_users - n_tested} are trained on only, and {n_tested - n_validated} are not validated.{nobody}",
+            "Leave-one-out tests users of three interactions or more and validates users of four or more: of "
+            f"{n_users} users {n_users - n_tested} are trained on only, and {n_tested - n_validated} are not "
+            f"validated.{nobody}",
         )
 
     def _dataframe_to_interaction(self, data: pd.DataFrame) -> Interaction:
