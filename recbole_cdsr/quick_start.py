@@ -146,6 +146,7 @@ def _keep(result: dict[str, Any], config: CDSRConfig) -> dict[str, Any]:
 
 def _start_logging(config: CDSRConfig) -> None:
     try:
+        Path("log", config["model"]).mkdir(parents=True, exist_ok=True)  # RecBole trips when two runs make it at once
         init_logger(config)
     except OSError as error:
         raise ConfigError(

@@ -56,6 +56,8 @@ class CDSRTrainerMixin:
 
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
         try:
+            # RecBole looks for it and then makes it, which trips when two runs start at once.
+            Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
             super().__init__(config, model)
         except OSError as error:
             place = error.filename or config["checkpoint_dir"]

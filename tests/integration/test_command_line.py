@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import time
@@ -215,3 +216,15 @@ def test_an_interrupt_ends_in_one_line_and_leaves_a_run_to_resume(start, argumen
     reached = load_checkpoint(Path("run/last.pth"))["epoch"]
     resumed = run("BPR", tiny, epochs=reached + 2, stopping_step=100_000, run_dir="run", resume=True)
     assert resumed["epochs"] == reached + 2
+
+
+def test_another_run_that_makes_the_same_folders_at_once_is_no_obstacle(tiny, run, monkeypatch):
+    makedirs = os.makedirs
+
+    def lost_the_race(path, mode=0o777, exist_ok=False):
+        if not exist_ok:  # as it ends when somebody made the folder after RecBole looked for it
+            raise FileExistsError(17, "File exists", str(path))
+        makedirs(path, mode, exist_ok)
+
+    monkeypatch.setattr(os, "makedirs", lost_the_race)
+    assert run("BPR", tiny, epochs=1)["test"]["overall"]["count"] > 0
