@@ -77,6 +77,7 @@ NEVER_NULL = frozenset(
         "candidate_domains",
         "profile_generator",
         "profile_encoding",
+        "pseudo_generator",
     ]
 )
 # Field names are told apart by these, columns and rows split by them.
@@ -124,6 +125,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "loss_decimal_place": _at_least(0),
     "llm_batch_size": _at_least(1),
     "profile_clusters": _at_least(1),
+    "pseudo_max_names": _at_least(1),
+    "pseudo_min_names": _at_least(1),
 }
 _KIND_NAMES = {
     bool: "True or False",

@@ -33,6 +33,8 @@ from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.evaluator.rows import EvaluationRows
 from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.features import LLMFeatures
+from recbole_cdsr.llm.pseudo_features import build_pseudo_items
+from recbole_cdsr.llm.pseudo_items import PseudoItems
 from recbole_cdsr.ranges import expand_ranges
 
 TARGET_DOMAIN = "target_domain"
@@ -197,11 +199,15 @@ class CrossDomainMixin:
         held_out = bool((self.log.segment_parts != TRAIN).any())
         return bool(self.config["fold_in"]) and held_out and has_user_table(self.config.model_class)
 
-    def training_histories(self) -> Histories:
-        """Every user's input history: the training part, or everything before the target of a held-out user."""
-        if "histories" not in self._shared:
-            self._shared["histories"] = self.log.histories()
-        return self._shared["histories"]
+    def training_histories(self, held_out: bool = True) -> Histories:
+        """Every user's input history: the training part, or everything before the target of a held-out user.
+
+        Without `held_out` the training part alone, for what may be drawn from training rows only.
+        """
+        key = "histories" if held_out else "training_part"
+        if key not in self._shared:
+            self._shared[key] = self.log.histories(held_out)
+        return self._shared[key]
 
     @property
     def llm_features(self) -> LLMFeatures:
@@ -209,6 +215,13 @@ class CrossDomainMixin:
         if "llm_features" not in self._shared:
             self._shared["llm_features"] = build_llm_features(self.config, self)
         return self._shared["llm_features"]
+
+    @property
+    def pseudo_items(self) -> PseudoItems:
+        """Pseudo items of this dataset's single-domain users, built when first read."""
+        if "pseudo_items" not in self._shared:
+            self._shared["pseudo_items"] = build_pseudo_items(self.config, self)
+        return self._shared["pseudo_items"]
 
     @property
     def features_provenance(self) -> dict[str, Any] | None:

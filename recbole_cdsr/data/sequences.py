@@ -119,9 +119,12 @@ class SequenceLog:
         folded &= self.segment_parts != TRAIN
         return np.where(folded, self.segment_stops - 1, self.train_stops)
 
-    def histories(self) -> Histories:
-        """Every user's input history: the training part, or everything before the target of a held-out user."""
-        flat = self.training_positions(fold_in=True)
+    def histories(self, held_out: bool = True) -> Histories:
+        """Every user's input history: the training part, or everything before the target of a held-out user.
+
+        Without `held_out` only the training part, so that users who are there for evaluation alone are left out.
+        """
+        flat = self.training_positions(fold_in=held_out)
         users, items = self.users[flat], self.items[flat]
         by_user = np.argsort(users, kind="stable")
         user_ids, first = np.unique(users[by_user], return_index=True)

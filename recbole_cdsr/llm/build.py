@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
-import numpy as np
-
-from recbole_cdsr.llm import store
 from recbole_cdsr.llm.features import LLMFeatures
-from recbole_cdsr.llm.item_features import item_source, permutation, read_items
+from recbole_cdsr.llm.item_table import item_table
 from recbole_cdsr.llm.profile_features import profile_table
-from recbole_cdsr.llm.prompts import item_titles
 from recbole_cdsr.llm.settings import FeatureSettings
 
 
@@ -44,31 +39,19 @@ def build_llm_features(config: Any, dataset: Any) -> LLMFeatures:
         When a key has a value it cannot have.
     """
     settings = FeatureSettings(config, dataset.dataset_name)
-    frame = read_items(settings)
-    source = item_source(settings, frame)
-    tokens = dataset.id2token(dataset.iid_field, np.arange(1, dataset.item_num))
-    rows = store.rows_of(source.tokens, tokens)  # [n_items - 1], the row of .item of each internal id from 1
-    item_provenance = source.provenance
-    if settings.permute_seed is not None:
-        rows = permutation(frame, settings.permute_seed)[rows]
-        item_provenance = item_provenance | {"permute_seed": settings.permute_seed}
-        logging.getLogger().warning(
-            f"Control experiment: llm_permute_seed={settings.permute_seed} gives the items of each domain each "
-            "other's text."
-        )
-    items = np.zeros((dataset.item_num, source.matrix.shape[1]), dtype=np.float32)  # [n_items, D]
-    items[1:] = source.matrix[rows]
-    made_by = f"items: {item_provenance['made_by']}, {item_provenance['encoder']['name']}"
+    items = item_table(settings, dataset)
+    made_by = f"items: {items.provenance['made_by']}, {items.provenance['encoder']['name']}"
     table, profile_provenance = None, None
     if settings.use_profiles:
-        titles = ["", *np.array(item_titles(frame), dtype=object)[rows]]  # [n_items]
-        table, profile_provenance = profile_table(settings, dataset, source, rows, items, titles)
+        table, profile_provenance = profile_table(
+            settings, dataset, items.source, items.rows, items.vectors, items.titles()
+        )
         made_by += f"; profiles: {profile_provenance['made_by']}"
     provenance = {
         "made_by": made_by,
         "llm": None,
-        "items": item_provenance,
+        "items": items.provenance,
         "profiles": profile_provenance,
         "permute_seed": settings.permute_seed,
     }
-    return LLMFeatures(items, table, provenance)
+    return LLMFeatures(items.vectors, table, provenance)

@@ -72,7 +72,7 @@ def profile_table(
         },
     }
     made_from = {
-        "texts_sha256": _histories_sha256(user_tokens, histories, dataset),
+        "texts_sha256": histories_sha256(user_tokens, histories, dataset),
         "prompt_version": profiles.profile_prompt_version() if with_text else "none",
         "made_by": profiles.EXTRACTIVE_PROFILER,
         "encoder": encoder,
@@ -107,7 +107,8 @@ def _encoded(settings: FeatureSettings, interests: profiles.InterestClusters, ti
     return matrix
 
 
-def _histories_sha256(user_tokens: list[str], histories: Histories, dataset: Any) -> str:
+def histories_sha256(user_tokens: list[str], histories: Histories, dataset: Any) -> str:
+    """SHA-256 of who consumed what in which order, whatever the internal ids."""
     item_tokens = dataset.id2token(dataset.iid_field, histories.item_ids)
     digest = hashlib.sha256(np.asarray(histories.pointers, dtype="<i8").tobytes())
     digest.update(store.hash_strings(user_tokens).encode())

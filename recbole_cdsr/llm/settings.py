@@ -11,6 +11,7 @@ from recbole_cdsr.llm.encoder import SentenceTransformerEncoder, TextEncoder
 
 GENERATORS = ("extractive", "none")
 ENCODINGS = ("vectors", "text")
+PSEUDO_GENERATORS = ("retrieval",)
 
 
 class FeatureSettings:
@@ -41,6 +42,11 @@ class FeatureSettings:
         self.use_profiles = bool(setting(config, "use_profiles", True)) and generator != "none"
         self.profile_encoding = choice(config, "profile_encoding", ENCODINGS, default="vectors")
         self.profile_clusters = whole_number(config, "profile_clusters", default=10)
+        self.pseudo_generator = choice(config, "pseudo_generator", PSEUDO_GENERATORS, default="retrieval")
+        self.pseudo_max_names = whole_number(config, "pseudo_max_names", default=10)
+        self.pseudo_min_names = whole_number(config, "pseudo_min_names", default=3)
+        if self.pseudo_min_names > self.pseudo_max_names:
+            raise wrong("pseudo_min_names", self.pseudo_min_names, f"at most pseudo_max_names, {self.pseudo_max_names}")
         self.permute_seed: int | None = None
         if setting(config, "llm_permute_seed") is not None:
             self.permute_seed = whole_number(config, "llm_permute_seed", 0)

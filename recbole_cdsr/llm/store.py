@@ -3,7 +3,7 @@
 A feature set is two files in the dataset's features folder, `<kind>-<slug>.safetensors` with the tensor
 `matrix` (float32 `[n, D]`) and `<kind>-<slug>.json`. The sidecar is written last, so a set without one does
 not exist. A set is used only if it was made from what is at hand now; anything else is refused, with the
-field that differs.
+field that differs. Sets of another form (`pseudo_store`) are written and checked by the same functions.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.files import replacing
 from recbole_cdsr.llm.matrix import check_finite, map_safetensors, read_safetensors_header
 
-KINDS = ("items", "profiles")
-_FORMAT = 1
+KINDS = ("items", "profiles", "pseudo")
+FORMAT = 1
 
 
 def hash_strings(strings: Sequence[str]) -> str:
@@ -191,18 +191,15 @@ def save_feature_set(
     FeatureError
         When the matrix is not finite or not as long as `tokens`, or the folder cannot be written.
     """
-    from safetensors.numpy import save_file
-
     matrix = np.ascontiguousarray(matrix, dtype=np.float32)
-    matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
+    matrix_path, _ = feature_paths(features_dir, kind, name)
     if matrix.ndim != 2 or len(matrix) != len(tokens):
         raise FeatureError(
             f"{matrix_path} would hold {list(matrix.shape)} for {len(tokens)} {kind}; nothing was written."
         )
     check_finite(matrix, f"{matrix_path} would hold", "nothing was written")
-    content_sha256 = hashlib.sha256(matrix.data).hexdigest()
     sidecar = {
-        "format": _FORMAT,
+        "format": FORMAT,
         "kind": kind,
         "made_by": made_by,
         "tokens_sha256": hash_strings(tokens),
@@ -213,7 +210,48 @@ def save_feature_set(
         "shape": list(matrix.shape),
         **(extra or {}),
         # Also in the matrix file: a sidecar never speaks for another matrix than its own.
-        "matrix_sha256": content_sha256,
+        "matrix_sha256": hashlib.sha256(matrix.data).hexdigest(),
+    }
+    return write_set(features_dir, kind, name, {"matrix": matrix}, sidecar)
+
+
+def write_set(
+    features_dir: Path,
+    kind: str,
+    name: str,
+    tensors: Mapping[str, np.ndarray],
+    sidecar: Mapping[str, Any],
+    texts: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Write the files of a set, each beside its place and then renamed, the sidecar last.
+
+    Parameters
+    ----------
+    features_dir, kind, name
+        As in `save_feature_set`.
+    tensors : mapping
+        What the safetensors file holds.
+    sidecar : mapping
+        Plain data with `matrix_sha256`, by which the two files know each other; date and package are added.
+    texts : mapping, optional
+        Further files: suffix after the set's name -> lines, none of which holds a line break.
+
+    Returns
+    -------
+    dict
+        The sidecar's content.
+
+    Raises
+    ------
+    FeatureError
+        When the folder cannot be written.
+    """
+    from safetensors.numpy import save_file
+
+    matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
+    content_sha256 = sidecar["matrix_sha256"]
+    sidecar = {
+        **sidecar,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "package": f"recbole-cdsr {__version__}",
     }
@@ -223,12 +261,20 @@ def save_feature_set(
         if not _describes(sidecar_path, content_sha256):
             sidecar_path.unlink(missing_ok=True)  # from here to the last rename there is no such set
         with replacing(matrix_path, shared=True) as part:
-            save_file({"matrix": matrix}, part, metadata={"matrix_sha256": content_sha256})
+            save_file(dict(tensors), part, metadata={"matrix_sha256": content_sha256})
+        for suffix, lines in (texts or {}).items():
+            with replacing(text_path(sidecar_path, suffix), shared=True) as part:
+                part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
         with replacing(sidecar_path, shared=True) as part:
             part.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _unwritable(features_dir, error) from None
     return sidecar
+
+
+def text_path(sidecar_path: Path, suffix: str) -> Path:
+    """Where the further text file of a set lies."""
+    return sidecar_path.with_name(f"{sidecar_path.name.removesuffix('.json')}.{suffix}")
 
 
 def _describes(sidecar_path: Path, matrix_sha256: str) -> bool:
@@ -246,9 +292,9 @@ def read_sidecar(sidecar_path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise FeatureError(f"There is no feature set {sidecar_path}.") from None
     except (OSError, ValueError) as error:
-        raise FeatureError(f"{sidecar_path} is not a JSON file ({error}); {_remedy(sidecar_path)}.") from None
+        raise FeatureError(f"{sidecar_path} is not a JSON file ({error}); {remedy_for(sidecar_path)}.") from None
     if not isinstance(content, dict):
-        raise FeatureError(f"{sidecar_path} is not a JSON object; {_remedy(sidecar_path)}.")
+        raise FeatureError(f"{sidecar_path} is not a JSON object; {remedy_for(sidecar_path)}.")
     return content
 
 
@@ -284,20 +330,8 @@ def load_feature_set(
         present value, and the remedy.
     """
     matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
-    sidecar = read_sidecar(sidecar_path)
-    remedy = _remedy(sidecar_path)
-    if not matrix_path.is_file():
-        raise FeatureError(f"{matrix_path} is missing although its sidecar is there; {remedy}.")
-    wanted = {"format": _FORMAT, "kind": kind, "tokens_sha256": hash_strings(tokens), **(expected or {})}
-    differing = _first_difference(sidecar, wanted)
-    if differing:
-        field, stored, now = differing
-        raise FeatureError(
-            f"{sidecar_path} is stale: {field} was {stored} when it was made and is {now} now; {remedy}."
-        )
-    _, metadata, _ = read_safetensors_header(matrix_path)
-    if metadata.get("matrix_sha256") != sidecar.get("matrix_sha256"):
-        raise FeatureError(f"{matrix_path} is not the matrix that {sidecar_path.name} describes; {remedy}.")
+    sidecar = check_set(features_dir, kind, name, tokens, expected)
+    remedy = remedy_for(sidecar_path)
     matrix = map_safetensors(matrix_path, "matrix")
     if matrix.dtype != np.float32 or list(matrix.shape) != sidecar.get("shape") or len(matrix) != len(tokens):
         raise FeatureError(
@@ -308,7 +342,41 @@ def load_feature_set(
     return FeatureSet(matrix, tokens, sidecar)
 
 
-def _remedy(sidecar_path: Path) -> str:
+def check_set(
+    features_dir: Path, kind: str, name: str, tokens: Sequence[str], expected: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The sidecar of a set that was made from what is at hand now, both files there and of one piece.
+
+    Parameters
+    ----------
+    features_dir, kind, name, tokens, expected
+        As in `load_feature_set`.
+
+    Raises
+    ------
+    FeatureError
+        As `load_feature_set`, but for the numbers themselves.
+    """
+    matrix_path, sidecar_path = feature_paths(features_dir, kind, name)
+    sidecar = read_sidecar(sidecar_path)
+    remedy = remedy_for(sidecar_path)
+    if not matrix_path.is_file():
+        raise FeatureError(f"{matrix_path} is missing although its sidecar is there; {remedy}.")
+    wanted = {"format": FORMAT, "kind": kind, "tokens_sha256": hash_strings(tokens), **(expected or {})}
+    differing = _first_difference(sidecar, wanted)
+    if differing:
+        field, stored, now = differing
+        raise FeatureError(
+            f"{sidecar_path} is stale: {field} was {stored} when it was made and is {now} now; {remedy}."
+        )
+    _, metadata, _ = read_safetensors_header(matrix_path)
+    if metadata.get("matrix_sha256") != sidecar.get("matrix_sha256"):
+        raise FeatureError(f"{matrix_path} is not the matrix that {sidecar_path.name} describes; {remedy}.")
+    return sidecar
+
+
+def remedy_for(sidecar_path: Path) -> str:
+    """What to do about a set that cannot be used."""
     matrix_name = sidecar_path.with_suffix(".safetensors").name
     return f"delete {matrix_name} and {sidecar_path.name}, and the next run builds them anew"
 

@@ -23,6 +23,7 @@ class FlatDataset:
         items: Mapping[str, Sequence[str]],
         histories: Mapping[str, Sequence[str]],
         users_without_history: Sequence[str] = (),
+        held_out_users: Sequence[str] = (),
     ) -> None:
         self.dataset_name = name
         self.domain_names = list(items)
@@ -32,6 +33,7 @@ class FlatDataset:
         item_tokens = ["[PAD]", *(token for of in items.values() for token in of)]
         self.tokens = {"item_id": item_tokens, "user_id": ["[PAD]", *histories, *users_without_history]}
         self.histories = histories
+        self.held_out_users = frozenset(held_out_users)
 
     @property
     def item_num(self) -> int:
@@ -44,8 +46,10 @@ class FlatDataset:
     def id2token(self, field: str, ids: np.ndarray) -> np.ndarray:
         return np.array(self.tokens[field])[ids]
 
-    def training_histories(self) -> Histories:
+    def training_histories(self, held_out: bool = True) -> Histories:
         id_of = {token: place for place, token in enumerate(self.tokens["item_id"])}
-        pointers = np.append(0, np.cumsum([len(history) for history in self.histories.values()]))
-        items = np.array([id_of[token] for history in self.histories.values() for token in history])
-        return Histories(np.arange(1, len(self.histories) + 1), pointers, items)
+        chosen = [user for user in self.histories if held_out or user not in self.held_out_users]
+        users = [self.tokens["user_id"].index(user) for user in chosen]
+        pointers = np.append(0, np.cumsum([len(self.histories[user]) for user in chosen]))
+        items = np.array([id_of[token] for user in chosen for token in self.histories[user]], dtype=np.int64)
+        return Histories(np.array(users, dtype=np.int64), pointers, items)

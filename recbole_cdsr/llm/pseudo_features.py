@@ -1,0 +1,143 @@
+"""Pseudo items of a loaded dataset: read from the store, or made now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_cdsr.data.sequences import Histories
+from recbole_cdsr.llm import store
+from recbole_cdsr.llm.item_table import ItemTable, item_table
+from recbole_cdsr.llm.profile_features import histories_sha256
+from recbole_cdsr.llm.pseudo_items import NamedPairs, PseudoItems
+from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
+from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
+from recbole_cdsr.llm.settings import FeatureSettings
+
+_USERS_NAMED = 20
+
+
+def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
+    """Pseudo items of a dataset's single-domain users; what its lazy `pseudo_items` calls.
+
+    Only training rows are read: a user is single-domain, and an example to others, by the training part.
+
+    Parameters
+    ----------
+    config : mapping or RecBole Config
+        As `build_llm_features`, and `pseudo_generator` (`retrieval`, offline), `pseudo_max_names` (10),
+        `pseudo_min_names` (3).
+    dataset : CrossDomainDataset
+        Needs what `build_llm_features` needs, `item_domain`, `domain_names` and
+        `training_histories(held_out=False)`.
+
+    Returns
+    -------
+    PseudoItems
+
+    Raises
+    ------
+    FeatureError
+        When stored features are stale or damaged, the encoder is refused, or nothing can be written.
+    ConfigError
+        When a key has a value it cannot have.
+    """
+    settings = FeatureSettings(config, dataset.dataset_name)
+    items = item_table(settings, dataset)
+    histories = dataset.training_histories(held_out=False)
+    user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
+    titles = items.titles()
+    expected = {
+        "made_by": RETRIEVAL_GENERATOR,
+        "texts_sha256": histories_sha256(user_tokens, histories, dataset),
+        "titles_sha256": store.hash_strings(titles),
+        "prompt_version": "none",
+        "encoder": dict(items.source.provenance["encoder"]),
+        "how": "rows of the item features; no name was encoded anew",
+        "domains": list(dataset.domain_names),
+        "retrieval": {"version": VERSION, "max_names": settings.pseudo_max_names},
+        "min_names": settings.pseudo_min_names,
+        "made_of_items": {
+            "matrix_sha256": items.source.provenance["matrix_sha256"],
+            "permute_seed": settings.permute_seed,
+        },
+    }
+    digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{store.slug(expected['encoder']['name'])}-{digest}"
+    word = "reused"
+    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+        store.check_writable(settings.features_dir)
+        started = time.perf_counter()
+        pairs, names, vectors = _retrieved(settings, dataset, items, titles, histories)
+        report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
+        save_pseudo_items(
+            settings.features_dir, name, pairs, names, vectors, user_tokens, expected | {"too_few": report}
+        )
+        word = f"made in {time.perf_counter() - started:.0f} s"
+    pairs, names, vectors, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
+    _say(provenance, word, settings, name)
+    kept = pairs.with_at_least(settings.pseudo_min_names)
+    return PseudoItems(
+        user_ids=histories.user_ids[kept.users],
+        into_domain=kept.into_domain,
+        pointers=kept.pointers,
+        name_ids=kept.name_ids,
+        vectors=vectors,
+        names=names,
+        provenance=provenance,
+    )
+
+
+def _retrieved(
+    settings: FeatureSettings, dataset: Any, items: ItemTable, titles: Sequence[str], histories: Histories
+) -> tuple[NamedPairs, list[str], np.ndarray]:
+    name_of = pd.factorize(np.array(titles, dtype=object))[0]  # [n_items], equal titles share a number
+    pairs = retrieve_pseudo_items(
+        items.vectors,
+        name_of,
+        histories,
+        dataset.item_domain,
+        len(dataset.domain_names),
+        max_names=settings.pseudo_max_names,
+        min_names=settings.pseudo_min_names,
+    )
+    named, name_ids = np.unique(pairs.name_ids, return_inverse=True)  # [V], [M]
+    pairs = NamedPairs(pairs.users, pairs.into_domain, pairs.pointers, name_ids)
+    return pairs, [titles[item] for item in named.tolist()], items.vectors[named]
+
+
+def _too_few(
+    pairs: NamedPairs, min_names: int, user_tokens: Sequence[str], domain_names: Sequence[str]
+) -> dict[str, Any]:
+    """How many pairs have fewer names than needed, by domain, and the first users among them."""
+    short = np.diff(pairs.pointers) < min_names
+    counts = np.bincount(pairs.into_domain[short], minlength=len(domain_names)).tolist()
+    first = np.unique(pairs.users[short])[:_USERS_NAMED].tolist()
+    return {
+        "pairs": int(short.sum()),
+        "by_domain": dict(zip(domain_names, counts, strict=True)),
+        "first_users": [user_tokens[user] for user in first],
+    }
+
+
+def _say(provenance: dict[str, Any], word: str, settings: FeatureSettings, name: str) -> None:
+    logger = logging.getLogger()
+    path, _ = store.feature_paths(settings.features_dir, "pseudo", name)
+    logger.info(
+        f"Pseudo items: {provenance['pairs']} single-domain users x other domains, {provenance['names']} different "
+        f"names, {word}, made by {provenance['made_by']} with {provenance['encoder']['name']} ({path})."
+    )
+    short = provenance["too_few"]
+    if short["pairs"]:
+        shown = ", ".join(short["first_users"][:3])
+        logger.warning(
+            f"Pseudo items: {short['pairs']} of {provenance['pairs']} have fewer than {provenance['min_names']} "
+            f"different names and are left out (first users: {shown})."
+        )
