@@ -76,6 +76,7 @@ def run_recbole_cdsr(
     if unseen:
         logger.warning(unseen)
         return _keep(results.not_applicable(config, data, unseen, time() - started), config)
+    _warn_of_undiluted_overlap(config, data)
 
     features_started = time()
     if getattr(config.model_class, "uses_llm_features", False):
@@ -200,3 +201,16 @@ def _rows_out_of_reach(config: CDSRConfig, *loaders: JudgedRowsLoader) -> str | 
         f"{config['model']} has a table of users, and {unseen['valid']} validation and {unseen['test']} test rows "
         "belong to users without a training interaction: n/a. Set fold_in to train on their input histories."
     )
+
+
+def _warn_of_undiluted_overlap(config: CDSRConfig, data: CrossDomainDataset) -> None:
+    """Folding in gives a model with a user table the whole histories of the users whom an overlap ratio has split."""
+    if data.card is None or data.card.split != "loo" or not data.fold_in:
+        return
+    ratio = data.card.converter.get("options", {}).get("overlap_ratio", 1)
+    if ratio < 1:
+        logging.getLogger().warning(
+            f"'{config['dataset']}' keeps {ratio:.0%} of its overlapped users overlapped in training, but fold_in lets "
+            f"{config['model']}, which has a table of users, also train on the judged users' whole histories: the "
+            "ratio does not apply to it. Without fold_in it is reported n/a."
+        )

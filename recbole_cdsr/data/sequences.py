@@ -215,6 +215,9 @@ def pre_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, sizes: li
         float64 ``[N]``; equal times keep file order.
     sizes
         Rows of the training, validation and test file. In the latter two a user's last row is the target.
+
+    Judged rows come in the order of their file, whatever the training file holds: their places are the identities that
+    candidates are drawn by.
     """
     parts = np.repeat(np.array([TRAIN, VALID, TEST]), sizes)
     order = np.lexsort((times, users, parts))
@@ -222,7 +225,11 @@ def pre_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, sizes: li
     starts, stops = runs(users, parts)
     segment_parts = parts[starts]
     train_stops = np.where(segment_parts == TRAIN, stops, starts)
-    judged = {part: Rows(starts[segment_parts == part], stops[segment_parts == part] - 1) for part in (VALID, TEST)}
+    in_file_order = np.argsort(np.minimum.reduceat(order, starts), kind="stable")  # [S]
+    judged = {}
+    for part in (VALID, TEST):
+        segments = in_file_order[segment_parts[in_file_order] == part]
+        judged[part] = Rows(starts[segments], stops[segments] - 1)
     return SequenceLog(
         order, users, items, times, starts, stops, segment_parts, train_stops, judged[VALID], judged[TEST]
     )

@@ -105,8 +105,9 @@ def sequences_by_part(parts: tuple[list[tuple[int, int]], ...]) -> list[dict[int
 def test_pre_split_files_against_plain_python(parts):
     """Users may be in any of the files; interactions are told apart by their place."""
     log, (train, valid, test) = pre_split_of(parts), sequences_by_part(parts)
-    assert as_cases(log, log.valid) == [(user, items[:-1], items[-1]) for user, items in valid.items()]
-    assert as_cases(log, log.test) == [(user, items[:-1], items[-1]) for user, items in test.items()]
+    for rows, part, held in ((log.valid, parts[1], valid), (log.test, parts[2], test)):
+        in_file_order = dict.fromkeys(user for user, _ in part)
+        assert as_cases(log, rows) == [(user, held[user][:-1], held[user][-1]) for user in in_file_order]
     assert log.segment_parts.tolist() == [TRAIN] * len(train) + [VALID] * len(valid) + [TEST] * len(test)
 
     without = dict(train)
