@@ -83,7 +83,7 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
         if not COLUMN_NAME.fullmatch(name):
             raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
     columns = [
-        _float_cells(path, frame[name]) if kind == "float" else _text_cells(path, frame[name], kind)
+        _float_cells(path, frame[name]) if kind == "float" else text_cells(path, frame[name], kind)
         for name, kind in types.items()
     ]
     rows = columns[0].str.cat(columns[1:], sep="\t") if len(columns) > 1 else columns[0]
@@ -113,7 +113,8 @@ def _float_cells(path: Path, column: pd.Series) -> pd.Series:
     return pd.Series(np.where(np.isnan(values), "", cells), dtype=object)
 
 
-def _text_cells(path: Path, column: pd.Series, kind: str) -> pd.Series:
+def text_cells(path: Path, column: pd.Series, kind: str) -> pd.Series:
+    """Return a column as `write_atomic` writes it, quoted where it must be; `DataError` names `path` and the row."""
     missing = column.isna()
     text = column.astype(object).where(~missing, "").astype(str).astype(object).reset_index(drop=True)
     if kind == "token" and (empty := text == "").any():
