@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from time import time
@@ -57,7 +58,8 @@ class CDSRTrainerMixin:
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
         try:
             # RecBole looks for it and then makes it, which trips when two runs start at once.
-            Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # a file of that name: the run directory says so
+                Path(config["checkpoint_dir"]).mkdir(parents=True, exist_ok=True)
             super().__init__(config, model)
         except OSError as error:
             place = error.filename or config["checkpoint_dir"]
