@@ -295,11 +295,11 @@ class CDSRConfig(Config):
         value = final.get("train_neg_sample_args")
         if value == "None" or (isinstance(value, dict) and value.get("distribution") in (None, "None", "none")):
             value = None
-        per_user = getattr(self.model_class, "rows_per", None) == "user"
+        is_ours = getattr(self.model_class, "rows_per", None) is not None
         cross_entropy = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
-        if per_user or cross_entropy:
+        if is_ours or cross_entropy:
             if setting is not None and value is not None:
-                reason = "draws its negatives itself" if per_user else "scores all items (loss_type is CE)"
+                reason = "draws its negatives itself" if is_ours else "scores all items (loss_type is CE)"
                 self.notices.append(f"train_neg_sample_args is not used: {self.model} {reason}.")
             value = None
         elif value is None and getattr(self.model_class, "input_type", None) == InputType.PAIRWISE:

@@ -17,6 +17,7 @@ from recbole_cdsr.errors import ConfigError
 # The one list of our models: name -> module.
 OUR_MODELS: dict[str, str] = {
     "LLM4CDSR": "recbole_cdsr.model.llm4cdsr",
+    "LeCDSR": "recbole_cdsr.model.lecdsr",
     "SASRecBCE": "recbole_cdsr.model.sasrecbce",
 }
 

@@ -33,12 +33,15 @@ class Place:
         The row after the last one; None for all that follow.
     n_padding_rows : int
         Leading rows of the official tensor that are padding and have no place.
+    padding_is_last : bool
+        The official tensor's last row is padding, which is the first of ours.
     """
 
     name: str
     start: int = 0
     stop: int | None = None
     n_padding_rows: int = 0
+    padding_is_last: bool = False
 
     @property
     def rows(self) -> slice:
@@ -47,8 +50,13 @@ class Place:
 
     @property
     def official_rows(self) -> slice:
-        """Rows of the official tensor that fill them."""
+        """Rows of the official tensor that fill them, but for their order."""
         return slice(self.n_padding_rows, None)
+
+    def in_our_order(self, official: Tensor) -> Tensor:
+        """The rows of an official tensor (of our shape, its padding included) that fill ours, in our order."""
+        kept = official[self.official_rows]
+        return kept.roll(1, dims=0) if self.padding_is_last else kept
 
 
 def official_places(model: nn.Module, model_name: str = "LLM4CDSR") -> dict[str, Place]:
@@ -97,11 +105,11 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], mo
     problems = []
     if missing := sorted(places.keys() - state.keys()):
         problems.append(f"missing: {', '.join(missing)}")
-    unused = {name for name in state.keys() - places.keys() if name.startswith(_GUIDANCE[model_name])}
+    unused = {name for name in state.keys() - places.keys() if name.startswith(_UNUSED[model_name])}
     if extra := sorted(state.keys() - places.keys() - unused):
         problems.append(f"extra: {', '.join(extra)}")
 
-    copies: list[tuple[Tensor, Tensor]] = []
+    copies: list[tuple[Place, Tensor]] = []
     misshaped = []
     for name in sorted(places.keys() & state.keys()):
         place = places[name]
@@ -109,10 +117,11 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], mo
         value = torch.as_tensor(state[name])
         expected = (len(target) + place.n_padding_rows, *target.shape[1:])
         found = tuple(value.shape)
-        if found != expected and found != (*expected, 1):  # a kernel-1 convolution carries a trailing 1
+        # A kernel-1 convolution carries a trailing 1, a parameter that is broadcast over the batch a leading one.
+        if found not in (expected, (*expected, 1), (1, *expected)):
             misshaped.append(f"{name} {list(found)} instead of {list(expected)}")
             continue
-        copies.append((target, value.reshape(expected)[place.official_rows]))
+        copies.append((place, place.in_our_order(value.reshape(expected))))
     if misshaped:
         problems.append(f"of another shape: {'; '.join(misshaped)}")
     if problems:
@@ -120,12 +129,14 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], mo
             f"This official {model_name} state does not fit the model ({'. '.join(problems)}); set the sizes and "
             "switches of the model to those it was trained with."
         )
-    with torch.no_grad():
-        for target, value in copies:
-            target.copy_(value)
+    buffers = dict(model.named_buffers())
     for place in places.values():
-        if place.name in dict(model.named_buffers()):
-            model.keep_in_checkpoints(place.name)
+        if place.name in buffers:
+            model.keep_in_checkpoints(place.name)  # before it is written: the model's own from here on
+    own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    with torch.no_grad():
+        for place, value in copies:
+            own[place.name][place.rows].copy_(value)
 
 
 def load_official_file(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -207,6 +218,55 @@ def _thread_places(thread: nn.Module, suffix: str, ours: str) -> dict[str, Place
     return places
 
 
-# Official code makes these whether or not guidance has a weight; scores do without them.
-_GUIDANCE: dict[str, tuple[str, ...]] = {"LLM4CDSR": ("user_emb_llm.", "user_adapter.")}
-_MAPPINGS: dict[str, Callable[[nn.Module], dict[str, Place]]] = {"LLM4CDSR": _llm4cdsr_places}
+def _lecdsr_places(model: nn.Module) -> dict[str, Place]:
+    def items(name: str) -> Place:
+        return Place(name, padding_is_last=True)
+
+    places = {
+        "item_embeddings.weight": items("item_embedding.weight"),
+        "position_embeddings.weight": Place("position_embedding.weight"),
+        "W2.weight": items("output_embedding.weight"),
+        "b2.weight": items("output_bias"),
+        "feature_gate_item.weight": Place("feature_gate.item.weight"),
+        "feature_gate_item.bias": Place("feature_gate.item.bias"),
+        "instance_gate_item": Place("instance_gate.item"),
+        "instance_gate_position": Place("instance_gate.position"),
+    }
+    if model.use_text:
+        places["llm_item.weight"] = items("text_table")
+        places.update(_adapter_places("adapter_text", "item_adapter"))
+    if model.use_profiles:
+        places["llm_user.weight"] = Place("profile_table", start=1)
+        places.update(_adapter_places("adapter_user", "user_adapter"))
+        places["instance_gate_user"] = Place("instance_gate.user")
+        for kind in ("weight", "bias"):
+            places[f"feature_gate_user.{kind}"] = Place(f"feature_gate.user.{kind}")
+    if model.use_fusion:
+        places["complex_weight"] = Place("fusion.complex_weight")
+        for gate in ("item_gating", "fusion_gating"):
+            for kind in ("weight", "bias"):
+                places[f"{gate}.{kind}"] = Place(f"fusion.{gate}.{kind}")
+    return places
+
+
+def _adapter_places(official: str, ours: str) -> dict[str, Place]:
+    return {
+        f"{official}.{layer}.{kind}": Place(f"{ours}.{layer}.{kind}")
+        for layer in (0, 1, 3)  # linear, layer norm, linear; between them the activation
+        for kind in ("weight", "bias")
+    }
+
+
+# What official code makes whether or not it is used, and what a model without that part does without.
+_UNUSED: dict[str, tuple[str, ...]] = {
+    "LLM4CDSR": ("user_emb_llm.", "user_adapter."),
+    "LeCDSR": (
+        "user_embeddings.",
+        *("llm_item.", "adapter_text.", "complex_weight", "item_gating.", "fusion_gating."),
+        *("llm_user.", "adapter_user.", "feature_gate_user.", "instance_gate_user"),
+    ),
+}
+_MAPPINGS: dict[str, Callable[[nn.Module], dict[str, Place]]] = {
+    "LLM4CDSR": _llm4cdsr_places,
+    "LeCDSR": _lecdsr_places,
+}

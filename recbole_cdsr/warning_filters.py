@@ -15,6 +15,7 @@ def quiet_known_warnings() -> None:
         r"User provided device_type of 'cuda', but CUDA is not available",
         r"enable_nested_tensor is True",
         r"torch\.sparse\.SparseTensor\(",
+        r"Sparse CSR tensor support is in beta state",
     ):
         warnings.filterwarnings("ignore", message=message)
     for module in (r"recbole\.", r"thop\."):

@@ -22,6 +22,7 @@ from recbole.utils import FeatureSource, FeatureType
 from scipy.sparse import coo_matrix, csr_matrix
 
 from recbole_cdsr import compat
+from recbole_cdsr.config_reading import switch, whole_number
 from recbole_cdsr.data import loading
 from recbole_cdsr.data.card import DatasetCard, load_card
 from recbole_cdsr.data.domains import domain_blocks
@@ -315,7 +316,7 @@ class CrossDomainGeneralDataset(CrossDomainMixin, Dataset):
 
 
 class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
-    """Windows for sequential models: a row per prefix (RecBole's) or a row per user (sequence-to-sequence)."""
+    """Windows for sequential models: a row per prefix (RecBole's, and ours that ask for it) or a row per user."""
 
     def data_augmentation(self) -> None:
         """Take the place of RecBole's augmentation: remember where windows are instead of storing them."""
@@ -325,8 +326,10 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         self._list_fields = {
             field: getattr(self, f"{field}_list_field") for field in self._columns if field != self.uid_field
         }
-        self.per_user = getattr(self.config.model_class, "rows_per", "prefix") == "user"
-        self._cutter = WindowCutter(self._columns, self.max_item_list_len, fixed_length=not self.per_user)
+        rows_per = getattr(self.config.model_class, "rows_per", None)
+        self.per_user = rows_per == "user"
+        self.for_ours = rows_per is not None  # a model of this package: windows of items only, negatives from us
+        self._cutter = WindowCutter(self._columns, self.max_item_list_len, fixed_length=not self.for_ours)
         self._take_rows(self.log.all_rows())
 
     def _take_rows(self, rows: Rows) -> None:
@@ -364,7 +367,7 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
                 f"'{self.dataset_name}' has no user with two training interactions; there is nothing to train on."
             )
         train = self._view(rows, "train")
-        if self.per_user:
+        if self.for_ours:
             train._prepare_draws()
         return [train, *(self._view(self._judged(phase)[0], phase) for phase in ("valid", "test"))]
 
@@ -373,6 +376,9 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         trained = log.training_positions(self.fold_in)
         self._negatives = InDomainNegatives(log.users[trained], log.items[trained], self.user_num, self.domain_offsets)
         self._consumed = None
+        if not self.per_user:
+            self._n_negatives = whole_number(self.config, "n_negatives")
+            self._shares_negatives = switch(self.config, "shared_negatives")
         if getattr(self.config.model_class, "needs_domain_pairs", False):
             owners, flat = expand_ranges(self.rows.starts, self.rows.targets - self.rows.starts + 1)
             self._consumed = ConsumedItems(owners, log.items[flat], len(self.rows), self.domain_offsets)
@@ -397,17 +403,23 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         windows = self._cutter.cut(rows)
         fields = {field: column[chosen] for field, column in self.inter_feat.interaction.items()}
         for field, name in self._list_fields.items():
-            if field == self.iid_field or not self.per_user:
+            if field == self.iid_field or not self.for_ours:
                 fields[name] = windows.values(field)
         fields[TARGET_DOMAIN] = torch.from_numpy(self.item_domain[self.log.items[rows.targets]])
         if self.phase in ("valid", "test"):
             fields[ROW_ID] = chosen
-        elif self.phase == "train" and self.per_user:
-            fields.update(self._training_fields(index, windows))
+        elif self.phase == "train" and self.for_ours:
+            fields.update(self._user_fields(index, windows) if self.per_user else self._prefix_fields(rows))
         batch = Interaction(fields)
-        return self.join(batch) if join and not self.per_user else batch
+        return self.join(batch) if join and not self.for_ours else batch
 
-    def _training_fields(self, index: np.ndarray, windows: Windows) -> dict[str, torch.Tensor]:
+    def _prefix_fields(self, rows: Rows) -> dict[str, torch.Tensor]:
+        """Negatives of each row's target, `[B, n_negatives]`."""
+        users, domains = self.log.users[rows.targets], self.item_domain[self.log.items[rows.targets]]  # [B]
+        draw = self._negatives.draw_shared if self._shares_negatives else self._negatives.draw_several
+        return {self.config["NEG_PREFIX"] + self.iid_field: torch.from_numpy(draw(users, domains, self._n_negatives))}
+
+    def _user_fields(self, index: np.ndarray, windows: Windows) -> dict[str, torch.Tensor]:
         targets = windows.values(self.iid_field, shift=1)  # [B, L]
         real = windows.real
         users = np.repeat(self.log.users[self.rows.targets[index]], windows.lengths)

@@ -37,8 +37,8 @@ class InDomainNegatives:
         self._n_domains = len(self._sizes)
         domains = np.searchsorted(domain_offsets, items, side="right") - 1
         groups = users * self._n_domains + domains
-        pairs = np.unique(groups * domain_offsets[-1] + items)
-        groups, items = np.divmod(pairs, domain_offsets[-1])
+        self._pairs = np.unique(groups * domain_offsets[-1] + items)
+        groups, items = np.divmod(self._pairs, domain_offsets[-1])
         counts = np.bincount(groups, minlength=n_users * self._n_domains)
         self._first = np.cumsum(counts) - counts  # [n_users * K]
         exhausted = counts >= np.tile(self._sizes, n_users)
@@ -75,6 +75,45 @@ class InDomainNegatives:
         rank = (uniform * self._left[groups]).astype(np.int64)
         skipped = np.searchsorted(self._keys, groups * self._stride + rank, side="right") - self._first[groups]
         return self._offsets[domains] + rank + skipped
+
+    def draw_several(
+        self, users: np.ndarray, domains: np.ndarray, count: int, random: np.random.RandomState | None = None
+    ) -> np.ndarray:
+        """``count`` negatives per (user, domain) pair, independent of each other: int64 ``[B, count]``."""
+        shape = (len(users), count)
+        return self.draw(
+            np.broadcast_to(users[:, None], shape), np.broadcast_to(domains[:, None], shape), random
+        )  # [B, count]
+
+    def draw_shared(
+        self, users: np.ndarray, domains: np.ndarray, count: int, random: np.random.RandomState | None = None
+    ) -> np.ndarray:
+        """``count`` negatives per domain, the same for all pairs of that domain.
+
+        An item that a user has consumed is replaced, for that user alone, by a draw of the user's own.
+
+        Parameters
+        ----------
+        users, domains
+            int64 ``[B]``; domains are 0-based.
+        count
+            Negatives per pair, at least 1.
+        random
+            As in `draw`.
+
+        Returns
+        -------
+        numpy.ndarray
+            int64 ``[B, count]``.
+        """
+        uniform = (random or np.random).random_sample((self._n_domains, count))
+        shared = self._offsets[:-1, None] + (uniform * self._sizes[:, None]).astype(np.int64)  # [K, count]
+        negatives = shared[domains]  # [B, count]
+        keys = (users * self._n_domains + domains)[:, None] * self._offsets[-1] + negatives
+        places = np.minimum(np.searchsorted(self._pairs, keys), len(self._pairs) - 1)
+        rows, columns = np.nonzero(self._pairs[places] == keys)
+        negatives[rows, columns] = self.draw(users[rows], domains[rows], random)
+        return negatives
 
 
 class ConsumedItems:

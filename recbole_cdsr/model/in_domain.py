@@ -22,7 +22,12 @@ def target_domains(interaction: Interaction) -> Tensor | None:
 
 
 def full_sort_scores(
-    query: DomainQuery, table: Tensor, offsets: np.ndarray, n_rows: int, target_domain: Tensor | None
+    query: DomainQuery,
+    table: Tensor,
+    offsets: np.ndarray,
+    n_rows: int,
+    target_domain: Tensor | None,
+    bias: Tensor | None = None,
 ) -> Tensor:
     """Scores of every candidate of each row's domain; nothing outside it is computed.
 
@@ -38,6 +43,8 @@ def full_sort_scores(
         B, number of rows.
     target_domain : Tensor | None
         int64 ``[B]``, 0-based; None scores all domains for every row.
+    bias : Tensor | None
+        float ``[n_items]``, added to the score of every item.
 
     Returns
     -------
@@ -54,7 +61,7 @@ def full_sort_scores(
         rows = (target_domain == domain).nonzero().squeeze(1)
         if len(rows):
             scores[rows, candidates] = query(domain, rows) @ table[candidates].T  # [r, n_k]
-    return scores
+    return scores if bias is None else scores + bias
 
 
 def candidate_scores(query: DomainQuery, vectors: Tensor, domains: Tensor, n_domains: int) -> Tensor:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -23,13 +22,11 @@ from recbole_cdsr.config_reading import number, switch, temperature, whole_numbe
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.reduction import pca_over_all, pca_per_domain
 from recbole_cdsr.model.domain_views import DomainView, history_view, training_views
+from recbole_cdsr.model.feature_tables import FeatureTables
 from recbole_cdsr.model.in_domain import DomainQuery, candidate_scores, full_sort_scores, target_domains
 from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
 from recbole_cdsr.model.losses import sequence_bce, soft_clip
 from recbole_cdsr.model.settings import thread_settings
-
-# Tables made of the text features: rebuilt from the feature store, so checkpoints do not carry them.
-FEATURE_TABLES = ("text_table", "profile_table")
 
 
 @dataclass(frozen=True)
@@ -66,7 +63,7 @@ class TrainingStep:
     pair_vectors: Tensor | None
 
 
-class LLM4CDSR(SequentialRecommender):
+class LLM4CDSR(FeatureTables, SequentialRecommender):
     r"""LLM4CDSR for K domains.
 
     .. math::
@@ -330,22 +327,7 @@ class LLM4CDSR(SequentialRecommender):
     def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """As in ``torch.nn.Module``; a checkpoint that carries its own text tables brings them along."""
         self._candidates = None
-        for name in FEATURE_TABLES:
-            if name in state_dict:
-                self.keep_in_checkpoints(name)
         return super().load_state_dict(state_dict, *args, **kwargs)
-
-    def keep_in_checkpoints(self, name: str) -> None:
-        """Make checkpoints carry a text table, for tables that no feature store can rebuild."""
-        if name in self._buffers:
-            self.register_buffer(name, self._buffers[name], persistent=True)
-
-    def _add_table(self, name: str, rows: np.ndarray, frozen: bool) -> None:
-        table = torch.tensor(rows, dtype=torch.float32)  # a copy: the feature store's array stays as it is
-        if frozen:
-            self.register_buffer(name, table, persistent=False)
-        else:
-            self.register_parameter(name, nn.Parameter(table))
 
 
 def two_linear_layers(width_in: int, width_out: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -85,3 +86,68 @@ def soft_clip(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     forward = -(targets * logits.log_softmax(dim=1)).sum() / n_pairs
     backward = -(targets.T * logits.T.log_softmax(dim=1)).sum() / n_pairs
     return (forward + backward) / 2
+
+
+def pairwise_softmax_surrogate(positive_scores: Tensor, negative_scores: Tensor, temperature: float) -> Tensor:
+    r"""Pairwise loss with a ReLU in place of the exponential of a softmax (PSL), summed.
+
+    .. math:: \sum_{i=1}^{B} \sum_{j=1}^{N} \mathrm{relu}\big((s^-_{ij} - s^+_i) / \tau + 1\big)
+
+    Parameters
+    ----------
+    positive_scores : Tensor
+        float ``[B]``.
+    negative_scores : Tensor
+        float ``[B, N]``.
+    temperature : float
+        Τ > 0.
+
+    Returns
+    -------
+    Tensor
+        scalar ≥ 0; its scale grows with B and N.
+
+    Source: LeCDSR (Information Fusion 127, 2026), recommendation loss; PSL (Yang et al., NeurIPS 2024).
+    """
+    return F.relu((negative_scores - positive_scores[:, None]) / temperature + 1).sum()
+
+
+def sequence_alignment(x: Tensor, y: Tensor, taking_part: Tensor, temperature: float) -> Tensor:
+    r"""Contrast of matched positions inside each sequence, with soft targets from within both sides.
+
+    .. math::
+        A &= X Y^\top / \tau, \qquad
+        P = \mathrm{softmax}_{rows}\big((X X^\top + Y Y^\top) / (2 \tau)\big) \\
+        \ell_i &= -\textstyle\sum_j P_{ij} \log \mathrm{softmax}_{rows}(A)_{ij}
+                  -\textstyle\sum_j P_{ij} \log \mathrm{softmax}_{rows}(A^\top)_{ij}
+
+    The mean of ℓ over the positions that take part, of all sequences. X and Y are not normalised and gradients flow
+    through P. The same, untransposed P weighs both directions, where one would expect Pᵀ in the second: the paper's
+    code, kept on purpose.
+
+    Parameters
+    ----------
+    x, y : Tensor
+        float ``[B, L, d]``; position t of x is paired with position t of y.
+    taking_part : Tensor
+        bool ``[B, L]``; the others are neither contrasted nor counted.
+    temperature : float
+        Τ > 0.
+
+    Returns
+    -------
+    Tensor
+        scalar; 0 when no position takes part.
+
+    Source: LeCDSR (Information Fusion 127, 2026), alignment of id and text space.
+    """
+    hidden = ~taking_part[:, None, :]  # [B, 1, L]
+    lowest = torch.finfo(x.dtype).min  # not −∞: a row without positions would become NaN
+    logits = x @ y.transpose(1, 2) / temperature  # [B, L, L]
+    within = (x @ x.transpose(1, 2) + y @ y.transpose(1, 2)) / (2 * temperature)  # [B, L, L]
+    targets = within.masked_fill(hidden, lowest).softmax(dim=2)
+    forward = logits.masked_fill(hidden, lowest).log_softmax(dim=2)
+    backward = logits.transpose(1, 2).masked_fill(hidden, lowest).log_softmax(dim=2)
+    # A hidden column has the target 0; its logarithm must not meet it.
+    losses = -(targets * (forward + backward).masked_fill(hidden, 0)).sum(dim=2)  # [B, L]
+    return losses.masked_fill(~taking_part, 0).sum() / taking_part.sum().clamp(min=1)

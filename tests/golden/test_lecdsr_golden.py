@@ -1,0 +1,203 @@
+"""LeCDSR against the numbers of the official code, for every `lecdsr*.npz` in the golden folder.
+
+The folder is `$RECBOLE_CDSR_GOLDEN`, by default this one; all sizes and settings come from each file's `meta` and from
+the shapes of its arrays. Losses go through `calculate_loss` and scores through `candidate_scores` and
+`full_sort_predict`, the code that training and evaluation run. They run in double precision, so that what is compared
+with the tolerance is the rounding of the official run alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from recbole.data.interaction import Interaction
+
+from recbole_cdsr.interop import load_official, official_places
+from recbole_cdsr.llm.features import LLMFeatures
+from recbole_cdsr.model.lecdsr import LeCDSR
+from recbole_cdsr.model.slots import backward_positions
+
+FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
+FILES = sorted(FOLDER.glob("lecdsr*.npz"))
+PROPS = Path(__file__).parents[2] / "props" / "model" / "LeCDSR.yaml"
+TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value
+RESULTS = sorted({(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")})
+
+
+class Settings(dict):
+    """A configuration as RecBole's: a key that is not set reads as None."""
+
+    def __missing__(self, key: str) -> None:
+        return None
+
+
+class GoldenDataset:
+    """What the model reads of a data set: two domains of the golden sizes, features to be overwritten."""
+
+    def __init__(self, meta: dict, arrays: dict[str, np.ndarray]) -> None:
+        sizes = [meta["nA"], meta["nB"]]
+        self.domain_names = ["a", "b"]
+        self.domain_offsets = np.concatenate([[1], 1 + np.cumsum(sizes)])
+        self.item_domain = np.concatenate([[-1], np.repeat([0, 1], sizes)])
+        self.llm_features = LLMFeatures(
+            items=np.zeros(arrays["state/llm_item.weight"].shape, dtype=np.float32),
+            profiles=np.zeros(np.add(arrays["state/llm_user.weight"].shape, (1, 0)), dtype=np.float32),
+            provenance={},
+        )
+
+    def num(self, field: str) -> int:
+        return len(self.item_domain)
+
+
+@dataclass
+class Golden:
+    """One file's arrays, the model and the batch made of them."""
+
+    arrays: dict[str, np.ndarray]
+    meta: dict
+    model: LeCDSR
+    batch: Interaction
+
+
+def golden_model(meta: dict, arrays: dict[str, np.ndarray]) -> LeCDSR:
+    settings = Settings(
+        yaml.safe_load(PROPS.read_text()),
+        USER_ID_FIELD="user_id",
+        ITEM_ID_FIELD="item_id",
+        LIST_SUFFIX="_list",
+        ITEM_LIST_LENGTH_FIELD="item_length",
+        NEG_PREFIX="neg_",
+        device=torch.device("cpu"),
+        MAX_ITEM_LIST_LENGTH=meta["L"],
+        hidden_size=meta["d"],
+        adapter_size=meta["adapter_hidden"],
+        tau=meta["tau"],
+        tau_align=meta["tau2"],
+        align_weight=meta["lamb"],
+        loss_reduction="sum",
+        official_positions=True,
+        mask_padding=False,
+    )
+    return LeCDSR(settings, GoldenDataset(meta, arrays))
+
+
+def our_ids(official: np.ndarray, meta: dict) -> np.ndarray:
+    """Official ids count from 0 and end with padding, ours begin with it."""
+    return np.where(official == meta["pad_id"], 0, official + 1)
+
+
+def golden_batch(arrays: dict[str, np.ndarray], meta: dict) -> Interaction:
+    windows, candidates = our_ids(arrays["in/seq"], meta), our_ids(arrays["in/items"], meta)
+    lengths = (windows > 0).sum(axis=1)
+    order = np.argsort(windows == 0, axis=1, kind="stable")  # left-padded to right-padded
+    return Interaction(
+        {
+            "user_id": torch.from_numpy(arrays["in/user"].reshape(-1) + 1),
+            "item_id_list": torch.from_numpy(np.take_along_axis(windows, order, axis=1)),
+            "item_length": torch.from_numpy(lengths),
+            "item_id": torch.from_numpy(candidates[:, 0]),
+            "neg_item_id": torch.from_numpy(candidates[:, 1:]),
+        }
+    )
+
+
+def load(file: Path) -> Golden:
+    with np.load(file, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in archive.files}
+    meta = json.loads(str(arrays.pop("meta")))
+    model = golden_model(meta, arrays)
+    state = {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")}
+    load_official(model, state, "LeCDSR")
+    model.double()
+    return Golden(arrays, meta, model, golden_batch(arrays, meta))
+
+
+def computed(golden: Golden) -> dict[str, torch.Tensor]:
+    """Every result the model gives, by the golden name; gradients by official name, in our rows."""
+    model, batch = golden.model, golden.batch
+    model.train()
+    psl, *alignment = model.calculate_loss(batch)
+    results = {"out/psl_loss_sum": psl, "out/total_loss": sum(alignment, psl)}
+    if alignment:
+        results["out/align_loss"] = alignment[0] / golden.meta["lamb"]
+    results["out/total_loss"].backward()
+    parameters = dict(model.named_parameters())
+    for name, place in official_places(model, "LeCDSR").items():
+        if place.name in parameters:
+            results[f"out/grad/{name}"] = parameters[place.name].grad[place.rows]
+    model.eval()
+    with torch.no_grad():
+        candidates = torch.cat([batch["item_id"][:, None], batch["neg_item_id"]], dim=1)
+        query = model.query(model.sequence_vectors(batch), batch["user_id"])
+        results["out/scores"] = model.candidate_scores(query, candidates)
+    return results
+
+
+@pytest.fixture(scope="module")
+def outcomes() -> dict[Path, tuple[Golden, dict[str, torch.Tensor]]]:
+    return {file: (golden := load(file), computed(golden)) for file in FILES}
+
+
+def assert_same(actual: torch.Tensor, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
+    """Equal within the tolerance of the array's own scale; where all is zero, 1 is the scale."""
+    actual = actual.detach().numpy().astype(np.float64)
+    assert actual.shape == expected.shape
+    scale = np.abs(expected).max(initial=0) or 1.0
+    worst = np.abs(actual - expected).max(initial=0) / scale
+    assert worst <= tolerance, f"off by {worst:.2e} of the scale {scale:.3g}"
+
+
+def test_there_are_golden_files() -> None:
+    assert FILES, f"no lecdsr*.npz in {FOLDER}"
+
+
+@pytest.mark.parametrize(("file", "key"), RESULTS, ids=[f"{f.stem}-{key}" for f, key in RESULTS])
+def test_scores_losses_and_gradients(outcomes, file: Path, key: str) -> None:
+    golden, results = outcomes[file]
+    if key == "out/align_loss" and golden.meta["lamb"] == 0:
+        pytest.skip("the alignment has weight 0, so training does not compute it")
+    expected = golden.arrays[key]
+    if key.startswith("out/grad/"):
+        place = official_places(golden.model, "LeCDSR")[key.removeprefix("out/grad/")]
+        official = torch.from_numpy(expected).reshape(results[key].shape if not place.start else expected.shape)
+        expected = place.in_our_order(official).numpy()
+    assert_same(results[key], expected)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+def test_positions(outcomes, file: Path) -> None:
+    golden, _ = outcomes[file]
+    model, windows = golden.model, torch.from_numpy(our_ids(golden.arrays["in/seq"], golden.meta))
+    positions = backward_positions(windows, model.item_domain, model.n_domains, official=True)
+    np.testing.assert_array_equal(positions, golden.arrays["in/position"])
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+def test_all_candidates_at_once_score_as_each_does(outcomes, file: Path) -> None:
+    golden, _ = outcomes[file]
+    with torch.no_grad():
+        everywhere = golden.model.full_sort_predict(golden.batch)
+    candidates = torch.from_numpy(our_ids(golden.arrays["in/items"], golden.meta))
+    assert_same(everywhere.gather(1, candidates), golden.arrays["out/scores"])
+    domains = golden.model.item_domain[golden.batch["item_id"]]
+    with torch.no_grad():
+        inside = golden.model.full_sort_predict(Interaction({**golden.batch.interaction, "target_domain": domains}))
+    expected = torch.where(golden.model.item_domain[None] == domains[:, None], everywhere, -torch.inf)
+    finite = torch.isfinite(expected)
+    assert torch.equal(torch.isfinite(inside), finite)
+    assert torch.allclose(inside[finite], expected[finite], rtol=1e-12)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])
+def test_single_precision_gives_the_same(outcomes, file: Path) -> None:
+    golden, results = load(file), outcomes[file][1]
+    golden.model.float()
+    for key, value in computed(golden).items():
+        assert_same(value, results[key].detach().numpy(), tolerance=1e-4)
