@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from recbole_cdsr.convert import amazon
 from recbole_cdsr.convert.llmcdsr import SPLITS, convert_llmcdsr
 from recbole_cdsr.data.card import load_card
 
@@ -36,13 +37,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help="keep N users drawn at random: training users of the official split, all users for loo",
     )
     llmcdsr.add_argument("--seed", type=int, default=2026, metavar="S", help="seed of that draw (default 2026)")
+    llmcdsr.set_defaults(convert=_convert_llmcdsr)
+    amazon.add_parser(sources)
     parser.set_defaults(run=run)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert as asked, print the card of the dataset and return the exit code 0."""
-    folder = convert_llmcdsr(
+    folder = args.convert(args)
+    print(load_card(folder, args.name).describe())
+    print(f"written to {folder}")
+    return 0
+
+
+def _convert_llmcdsr(args: argparse.Namespace) -> Path:
+    return convert_llmcdsr(
         args.raw,
         args.name,
         tuple(args.domains.split(",")),
@@ -51,6 +61,3 @@ def run(args: argparse.Namespace) -> int:
         max_users=args.max_users,
         seed=args.seed,
     )
-    print(load_card(folder, args.name).describe())
-    print(f"written to {folder}")
-    return 0

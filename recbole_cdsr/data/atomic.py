@@ -28,6 +28,8 @@ COLUMN_NAME = re.compile(r"[^\s:\"]+")
 LONGEST_CELL = 131_072
 # Up to here every integer is a float64 of its own.
 _EXACT_INTEGERS = 2.0**53
+# Cells are made of so many rows at a time: memory for strings does not grow with the file.
+_ROWS_AT_ONCE = 100_000
 
 
 def check_domain_name(name: str, where: str = "--domains", error: type[CDSRError] = ConfigError) -> str:
@@ -82,29 +84,38 @@ def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> N
             raise ValueError(f"column {name!r} has unknown type {kind!r}; RecBole knows {', '.join(FIELD_TYPES)}")
         if not COLUMN_NAME.fullmatch(name):
             raise DataError(f"{path}: column {name!r} cannot be named so; leave out ':', quotes and spaces.")
-    columns = [
-        _float_cells(path, frame[name]) if kind == "float" else text_cells(path, frame[name], kind)
-        for name, kind in types.items()
-    ]
-    rows = columns[0].str.cat(columns[1:], sep="\t") if len(columns) > 1 else columns[0]
     header = "\t".join(f"{name}:{kind}" for name, kind in types.items())
     try:
-        content = ("\n".join([header, *rows]) + "\n").encode("utf-8")
-    except UnicodeEncodeError as error:
-        bad = error.object[max(0, error.start - 20) : error.end + 20]
-        raise DataError(f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write.") from error
-    try:
-        with replacing(path) as part:
-            part.write_bytes(content)
+        with replacing(path) as part, part.open("wb") as stream:
+            stream.write(f"{header}\n".encode())
+            for start in range(0, len(frame), _ROWS_AT_ONCE):
+                stream.write(_encoded_rows(path, frame.iloc[start : start + _ROWS_AT_ONCE], types, start))
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
-def _float_cells(path: Path, column: pd.Series) -> pd.Series:
+def _encoded_rows(path: Path, frame: pd.DataFrame, types: Mapping[str, str], first_row: int) -> bytes:
+    columns = [
+        _float_cells(path, frame[name], first_row)
+        if kind == "float"
+        else text_cells(path, frame[name], kind, first_row)
+        for name, kind in types.items()
+    ]
+    rows = columns[0].str.cat(columns[1:], sep="\t") if len(columns) > 1 else columns[0]
+    try:
+        return ("\n".join(rows) + "\n").encode("utf-8")
+    except UnicodeEncodeError as error:
+        bad = error.object[max(0, error.start - 20) : error.end + 20]
+        raise DataError(f"{path}: the text {bad!r} holds half a character that UTF-8 cannot write.") from error
+
+
+def _float_cells(path: Path, column: pd.Series, first_row: int) -> pd.Series:
     values = pd.to_numeric(column).to_numpy(dtype=np.float64, na_value=np.nan)  # [N]
     if np.isinf(values).any():
         row = int(np.flatnonzero(np.isinf(values))[0])
-        raise DataError(f"{path}: {column.name} of row {row + 1} is infinite; give a number or leave it out.")
+        raise DataError(
+            f"{path}: {column.name} of row {first_row + row + 1} is infinite; give a number or leave it out."
+        )
     # Integers beyond 2**53 would lose digits on the detour over float64.
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iu":
         return pd.Series(column.to_numpy().astype(str), dtype=object)
@@ -113,20 +124,39 @@ def _float_cells(path: Path, column: pd.Series) -> pd.Series:
     return pd.Series(np.where(np.isnan(values), "", cells), dtype=object)
 
 
-def text_cells(path: Path, column: pd.Series, kind: str) -> pd.Series:
-    """Return a column as `write_atomic` writes it, quoted where it must be; `DataError` names `path` and the row."""
+def text_cells(path: Path, column: pd.Series, kind: str, first_row: int = 0) -> pd.Series:
+    """Return text as the cells of an atomic file, quoted where they must be.
+
+    Parameters
+    ----------
+    path : Path
+        The file they are for, named in errors.
+    column : pd.Series
+        `[n]` of strings; missing ones become empty cells.
+    kind : str
+        RecBole's type; a `token` must not be empty.
+    first_row : int
+        Row of the file that the column begins at, for errors.
+
+    Raises
+    ------
+    DataError
+        For a cell that no reader could give back.
+    """
     missing = column.isna()
     text = column.astype(object).where(~missing, "").astype(str).astype(object).reset_index(drop=True)
     if kind == "token" and (empty := text == "").any():
         row = int(np.flatnonzero(empty.to_numpy())[0])
-        raise DataError(f"{path}: {column.name} of row {row + 1} is empty; every row needs one.")
+        raise DataError(f"{path}: {column.name} of row {first_row + row + 1} is empty; every row needs one.")
     if (nul := text.str.contains("\0", regex=False)).any():
         row = int(np.flatnonzero(nul.to_numpy())[0])
-        raise DataError(f"{path}: {column.name} of row {row + 1} holds a NUL character, which no reader gives back.")
+        raise DataError(
+            f"{path}: {column.name} of row {first_row + row + 1} holds a NUL character, which no reader gives back."
+        )
     if (long := text.str.len() > LONGEST_CELL).any():
         row = int(np.flatnonzero(long.to_numpy())[0])
         raise DataError(
-            f"{path}: {column.name} of row {row + 1} is longer than {LONGEST_CELL:,} characters, "
+            f"{path}: {column.name} of row {first_row + row + 1} is longer than {LONGEST_CELL:,} characters, "
             "more than RecBole's reader takes; shorten it."
         )
     quoted = text.str.contains('["\t\n\r]', regex=True).to_numpy(dtype=bool)  # [N]

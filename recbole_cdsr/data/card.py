@@ -7,7 +7,7 @@ word `synthetic` or the filters that shaped it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,11 +35,12 @@ class DatasetCard:
     description : str
         A sentence or two for a reader.
     source : dict
-        `title` and `files`, a list of `{name, sha256, bytes}`.
+        `title` and `files`, a list of `{name, sha256, bytes}`, of converted row files also `rows`, and where some
+        were malformed `malformed` and `malformed_lines` (number and fault of the first few).
     package_version : str
         Version of recbole-cdsr that wrote the dataset.
     converter : dict
-        `name` and `options` of what wrote it.
+        `name`, `preset` if there was one, and `options` of what wrote it.
     split : str
         `loo` (one file, leave-one-out) or `official` (the release's own split, flat files).
     filters : list[str]
@@ -47,7 +48,7 @@ class DatasetCard:
     rows : dict
         `read`, `kept` and `malformed` rows of the source.
     domains : list[dict]
-        Per domain in order: `name`, `items`, `interactions`, `users`.
+        Per domain in order: `name`, `items`, `interactions`, `users`, and `items_without_text` if there are any.
     users, overlapped_users, single_domain_users, interactions : int
         Counts over all files; an overlapped user has interactions in at least two domains.
     density : float
@@ -102,6 +103,8 @@ class DatasetCard:
         if self.converter:
             options = " ".join(f"{key}={value}" for key, value in self.converter.get("options", {}).items())
             lines.append(f"  made by      {self.converter.get('name', '?')} {options}".rstrip())
+            if preset := self.converter.get("preset"):
+                lines.append(f"  preset       {preset}")
         lines += [f"  filter       {sentence}" for sentence in self.filters]
         if self.rows.get("malformed"):
             lines.append(f"  rows         {self.rows.get('read', 0):,} read, {self.rows['malformed']:,} malformed")
@@ -209,16 +212,44 @@ def describe_interactions(
         raise DataError(f"item {missing!r} has interactions but does not stand in .item.")
     domain_of_item, names = pd.factorize(items["domain"])  # [n_items], in order of appearance
     users, _ = pd.factorize(merged["user_id"])  # [N]
-    n_users, n_domains = int(users.max(initial=-1)) + 1, len(names)
-    counts = np.bincount(users * n_domains + domain_of_item[item_rows], minlength=n_users * n_domains)
-    counts = counts.reshape(n_users, n_domains)  # [U, K] interactions of a user in a domain
+    stops = np.cumsum([len(part) for part in parts.values()])
+    numbered = {
+        name: (users[stop - len(part) : stop], item_rows[stop - len(part) : stop])
+        for (name, part), stop in zip(parts.items(), stops, strict=True)
+    }
+    return count_interactions(numbered, domain_of_item, names)
+
+
+def count_interactions(
+    parts: Mapping[str, tuple[np.ndarray, np.ndarray]], item_domains: np.ndarray, domain_names: Sequence[str]
+) -> dict[str, Any]:
+    """Count what `describe_interactions` counts, of users and items that are numbers already.
+
+    Parameters
+    ----------
+    parts : Mapping[str, tuple[np.ndarray, np.ndarray]]
+        int `[n]` each, users and items: `{"": ...}` for data in one file, or one entry for each split.
+    item_domains : np.ndarray
+        int `[n_items]`, index of the domain of each item.
+    domain_names : Sequence[str]
+        K names.
+    """
+    n_domains, n_items = len(domain_names), len(item_domains)
+    n_users = max((int(users.max(initial=-1)) + 1 for users, _ in parts.values()), default=0)
+    counts = np.zeros(n_users * n_domains, dtype=np.int64)
+    for users, items in parts.values():
+        counts += np.bincount(users.astype(np.int64) * n_domains + item_domains[items], minlength=len(counts))
+    counts = counts.reshape(n_users, n_domains)
+    counts = counts[counts.any(axis=1)]  # [U, K] interactions of a user in a domain; numbers may be unused
+    n_users = len(counts)
     lengths = counts.sum(axis=1)  # [U]
+    n_interactions = int(lengths.sum())
     overlapped = int(((counts > 0).sum(axis=1) > 1).sum())
     described: dict[str, Any] = {
         "domains": [
             {
-                "name": str(names[k]),
-                "items": int((domain_of_item == k).sum()),
+                "name": str(domain_names[k]),
+                "items": int((item_domains == k).sum()),
                 "interactions": int(counts[:, k].sum()),
                 "users": int((counts[:, k] > 0).sum()),
             }
@@ -227,12 +258,12 @@ def describe_interactions(
         "users": n_users,
         "overlapped_users": overlapped,
         "single_domain_users": n_users - overlapped,
-        "interactions": len(merged),
-        "density": float(f"{len(merged) / max(1, n_users * len(items)):.6g}"),
+        "interactions": n_interactions,
+        "density": float(f"{n_interactions / max(1, n_users * n_items):.6g}"),
         "sequence_length": {key: float(np.quantile(lengths, q)) for key, q in QUANTILES.items()} if n_users else {},
     }
-    if isinstance(interactions, Mapping):
+    if set(parts) != {""}:
         described["splits"] = {
-            split: {"users": int(part["user_id"].nunique()), "interactions": len(part)} for split, part in parts.items()
+            split: {"users": len(np.unique(users)), "interactions": len(users)} for split, (users, _) in parts.items()
         }
     return described

@@ -1,0 +1,289 @@
+"""From raw files to a dataset: the one path that every source of separate interactions takes.
+
+A source (`Source`) says which files there are and how a block of them parses; everything else is here and the
+same for all: counting, filtering, numbering, ordering, item text of what survives, card, writing.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from recbole_cdsr import __version__
+from recbole_cdsr.convert.interactions import Interactions, RowBatch, RowCollector, Rows
+from recbole_cdsr.convert.options import ConvertOptions
+from recbole_cdsr.convert.raw_file import RawFile
+from recbole_cdsr.convert.selection import FilterLog, StreamFilter, draw_users, select_rows
+from recbole_cdsr.convert.text import writable
+from recbole_cdsr.convert.writer import write_dataset
+from recbole_cdsr.data.card import DatasetCard, count_interactions
+from recbole_cdsr.errors import ConfigError, DataError
+from recbole_cdsr.ranges import places_in_ranges, runs
+
+
+class Source(ABC):
+    """How one collection of raw files is read.
+
+    Class attributes: `name` (of the sub-command), `title` (of the collection, for the card), `text_types`
+    (RecBole's type of each item text column, in order), `has_times`, `has_ratings`.
+    """
+
+    name: str
+    title: str
+    text_types: Mapping[str, str]
+    has_times: bool = True
+    has_ratings: bool = True
+
+    @abstractmethod
+    def interaction_files(self, domain: str) -> Sequence[RawFile]:
+        """Return the files that hold a domain's interactions; `DataError` names one that is missing."""
+
+    @abstractmethod
+    def read_interactions(self, file: RawFile) -> Iterator[RowBatch]:
+        """Yield the rows of `file` in its order, counting `file.rows` and reporting malformed ones to it."""
+
+    @abstractmethod
+    def item_files(self, domain: str) -> Sequence[RawFile]:
+        """Return the files that hold a domain's item details."""
+
+    @abstractmethod
+    def read_items(self, file: RawFile, wanted: Container[str]) -> Iterator[tuple[str, Sequence[str]]]:
+        """Yield (raw item id, its text per column of `text_types`) of the items that are `wanted`."""
+
+
+def convert(source: Source, options: ConvertOptions) -> Path:
+    """Convert raw files to `<out>/<name>/`.
+
+    Parameters
+    ----------
+    source : Source
+        How the files are read.
+    options : ConvertOptions
+        What is kept and where it goes.
+
+    Returns
+    -------
+    Path
+        The dataset's folder.
+
+    Raises
+    ------
+    ConfigError
+        For options that the source cannot honour.
+    DataError
+        For files that are missing, broken or too malformed, a selection that leaves nothing (it says which
+        filter dropped what), or a folder that cannot be written.
+    """
+    if not source.has_times and (options.selection.since is not None or options.selection.until is not None):
+        raise ConfigError(f"--from and --to: {source.title} has no times; leave them out.")
+    if not source.has_ratings and options.selection.min_rating is not None:
+        raise ConfigError(f"--min-rating: {source.title} has no ratings; leave it out.")
+    # All files are looked for before the first is read: a missing one shows at once, not after an hour.
+    every_domain = [*options.domains, *options.counted_domains]
+    files = {domain: list(source.interaction_files(domain)) for domain in every_domain}
+    item_files = {domain: [] for domain in options.domains}
+    if not options.without_text:
+        item_files = {domain: list(source.item_files(domain)) for domain in options.domains}
+
+    rows, user_tokens, item_tokens, log = read_rows(source, files, options)
+    row_files = [file for some in files.values() for file in some]
+    check_malformed(row_files, options.max_malformed)
+    log.refuse_empty(len(rows))
+    rows = select_rows(rows, options.selection, log, len(options.domains) if options.counted_domains else None)
+    log.refuse_empty(len(rows))
+    interactions = order_rows(rows, user_tokens, item_tokens, source, options, log)
+    del rows, user_tokens, item_tokens
+    log.refuse_empty(len(interactions))
+
+    items = read_item_table(source, item_files, interactions)
+    details = [file for some in item_files.values() for file in some]
+    if any(file.malformed for file in details):
+        check_malformed([*row_files, *details], options.max_malformed)
+    parts, split = split_parts(interactions, options)
+    card = make_card(source, options, row_files, details, log, parts, items, split)
+    types = {} if options.without_text else source.text_types
+    return write_dataset(options.out, card, parts, items, types)
+
+
+def split_parts(interactions: Interactions, options: ConvertOptions) -> tuple[dict[str, Interactions], str]:
+    """Return the files to write, `{"": rows}` or train, valid and test, and the split's name for the card."""
+    return {"": interactions}, "loo"
+
+
+def read_rows(
+    source: Source, files: Mapping[str, Sequence[RawFile]], options: ConvertOptions
+) -> tuple[Rows, np.ndarray, np.ndarray, FilterLog]:
+    """Read all interaction files, dropping at once what a row's own time and rating rule out.
+
+    Returns
+    -------
+    rows, user_tokens, item_tokens, log
+        The rows in source order, raw ids by number, and what was dropped.
+    """
+    stream_filter = StreamFilter(options.selection)
+    collector = RowCollector(len(files))
+    for index, some in enumerate(files.values()):
+        for file in some:
+            for batch in source.read_interactions(file):
+                collector.add(index, batch, stream_filter.keep(batch))
+    return *collector.finish(), stream_filter.log()
+
+
+def check_malformed(files: Sequence[RawFile], largest_share: float) -> None:
+    """Log malformed rows; raise `DataError` when their share of all rows is above `largest_share`."""
+    rows, malformed = sum(file.rows for file in files), sum(file.malformed for file in files)
+    if not malformed:
+        return
+    worst = max(files, key=lambda file: file.malformed)
+    places = "; ".join(f"line {number}: {fault}" for number, fault in worst.malformed_lines)
+    story = (
+        f"{malformed:,} of {rows:,} rows ({malformed / rows:.2%}) are malformed, {worst.malformed:,} of them in "
+        f"{worst.path} ({places})"
+    )
+    if malformed > largest_share * rows:
+        raise DataError(f"{story}; at most {largest_share:.2%} are accepted, see --max-malformed.")
+    logging.getLogger().warning("%s; they are left out.", story)
+
+
+def order_rows(
+    rows: Rows,
+    user_tokens: np.ndarray,
+    item_tokens: np.ndarray,
+    source: Source,
+    options: ConvertOptions,
+    log: FilterLog,
+) -> Interactions:
+    """Number what is left by token, draw users, and sort by user, time and source order.
+
+    Users and items (within a domain) are ordered by their raw id, so that the order of files and rows decides
+    nothing but ties in time.
+    """
+    selection = options.selection
+    users, tokens = _ranked(rows.users, user_tokens)
+    if selection.max_users is not None and selection.max_users < len(tokens):
+        drawn = draw_users(users, len(tokens), selection.max_users, selection.seed)
+        before = len(rows)
+        rows, users = rows.take(drawn), users[drawn]
+        users, tokens = _ranked(users, tokens)
+        log.add(f"--max-users {selection.max_users:,} (seed {selection.seed})", before, len(rows))
+    order = np.lexsort((rows.times, users)) if source.has_times else np.argsort(users, kind="stable")
+    rows, users = rows.take(order), users[order]
+    items, kept_tokens, item_domains = _ranked_items(rows, item_tokens, list(options.domains))
+    times = rows.times
+    if not source.has_times:
+        starts, stops = runs(users)
+        times = places_in_ranges(stops - starts).astype(np.float64)
+    return Interactions(
+        users=users,
+        items=items,
+        times=times,
+        ratings=rows.ratings if source.has_ratings else None,
+        user_tokens=tokens,
+        item_tokens=kept_tokens,
+        item_domains=item_domains,
+        domain_names=tuple(options.domains),
+    )
+
+
+def read_item_table(source: Source, files: Mapping[str, Sequence[RawFile]], interactions: Interactions) -> pd.DataFrame:
+    """Return `item_id`, `domain` and the text of the surviving items; text of others is never held.
+
+    Of several rows of one item the first counts. An item without a row has empty text.
+    """
+    columns = list(source.text_types)
+    texts: dict[str, Sequence[str]] = {}
+    for domain, some in files.items():
+        prefix = f"{domain}:"
+        missing = {token[len(prefix) :] for token in interactions.item_tokens if token.startswith(prefix)}
+        for file in some:
+            for item, cells in source.read_items(file, missing):
+                if item in missing:
+                    missing.discard(item)
+                    texts[prefix + item] = [writable(cell) for cell in cells]
+        if some and missing:
+            logging.getLogger().warning(
+                "%s: %d of the items have no details in %s; their text is empty.",
+                domain,
+                len(missing),
+                " or ".join(file.path.name for file in some),
+            )
+    names = np.array(interactions.domain_names, dtype=object)
+    frame = pd.DataFrame({"item_id": interactions.item_tokens, "domain": names[interactions.item_domains]})
+    if any(files.values()):
+        empty = ("",) * len(columns)
+        rows = [texts.pop(token, empty) for token in interactions.item_tokens]
+        for place, column in enumerate(columns):
+            frame[column] = np.array([*(row[place] for row in rows), None], dtype=object)[:-1]
+    return frame
+
+
+def make_card(
+    source: Source,
+    options: ConvertOptions,
+    row_files: Sequence[RawFile],
+    item_files: Sequence[RawFile],
+    log: FilterLog,
+    parts: Mapping[str, Interactions],
+    items: pd.DataFrame,
+    split: str,
+) -> DatasetCard:
+    """Return the card of a dataset that is about to be written."""
+    converter: dict[str, Any] = {"name": source.name}
+    if options.preset:
+        converter["preset"] = options.preset
+    converter["options"] = options.given
+    interactions = next(iter(parts.values()))
+    counts = count_interactions(
+        {part: (rows.users, rows.items) for part, rows in parts.items()},
+        interactions.item_domains,
+        interactions.domain_names,
+    )
+    text = items.columns.difference(["item_id", "domain"])
+    if len(text):
+        empty = (items[text] == "").all(axis=1).groupby(items["domain"]).sum()
+        for domain in counts["domains"]:
+            if missing := int(empty.get(domain["name"], 0)):
+                domain["items_without_text"] = missing
+    malformed = sum(file.malformed for file in row_files)
+    return DatasetCard(
+        name=options.name,
+        synthetic=options.synthetic,
+        description=options.description or f"{source.title}, {', '.join(options.domains)}",
+        source={"title": source.title, "files": [file.describe() for file in (*row_files, *item_files)]},
+        package_version=__version__,
+        converter=converter,
+        split=split,
+        filters=log.sentences(),
+        rows={"read": log.read + malformed, "kept": sum(map(len, parts.values())), "malformed": malformed},
+        **counts,
+    )
+
+
+def _ranked(codes: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Renumber the codes that occur by the order of their tokens; return int32 `[N]` and the tokens, sorted."""
+    used = np.flatnonzero(np.bincount(codes, minlength=len(tokens)))
+    order = used[np.argsort(tokens[used], kind="stable")]
+    rank = np.zeros(len(tokens), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[codes], tokens[order]
+
+
+def _ranked_items(rows: Rows, raw_ids: np.ndarray, domains: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same for items, domain by domain: int32 `[N]`, tokens `<domain>:<raw id>` and domains of the items kept."""
+    used = np.bincount(rows.items, minlength=len(raw_ids)) > 0
+    rank = np.zeros(len(raw_ids), dtype=np.int32)
+    tokens: list[str] = []
+    sizes = []
+    for place, domain in enumerate(domains):
+        of_domain = np.flatnonzero(used & (rows.item_domains == place))
+        order = of_domain[np.argsort(raw_ids[of_domain], kind="stable")]
+        rank[order] = np.arange(len(tokens), len(tokens) + len(order), dtype=np.int32)
+        tokens += [f"{domain}:{raw_id}" for raw_id in raw_ids[order]]
+        sizes.append(len(order))
+    return rank[rows.items], np.array([*tokens, None], dtype=object)[:-1], np.repeat(np.arange(len(sizes)), sizes)
