@@ -21,6 +21,7 @@ from recbole_cdsr.data.loaders import JudgedRowsLoader, prepare_loaders
 from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
@@ -111,7 +112,11 @@ def run_recbole_cdsr(
     }
     if saved:
         results.write(result, trainer.run.path / "result.json")
-    return _keep(result, config)
+    _keep(result, config)
+    if saved:  # after the results: the longest file is the first that a full disk refuses
+        ranks = rank_table(trainer.report, test_data._dataset.evaluation_rows(), data)
+        save_rank_table(trainer.run.path / "test_ranks.tsv", ranks)
+    return result
 
 
 def create_dataset(config: CDSRConfig) -> CrossDomainDataset:

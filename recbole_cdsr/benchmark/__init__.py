@@ -1,0 +1,1 @@
+"""Many models × datasets × seeds: runs, statistics, report."""
