@@ -1,7 +1,7 @@
 """Statistics over judged rows: paired tests, their correction for many, and intervals (protocol, point 8).
 
-The unit is the test row. A model's value of a row is its metric averaged over seeds: seeds make a value steadier, and the
-sample no larger.
+The unit is the test row. A model's value of a row is its metric averaged over seeds: seeds make a value steadier, and
+the sample no larger.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from recbole_cdsr.benchmark.significance import bootstrap_interval, holm, mean_o
 
 
 def test_wilcoxon_by_hand_with_pratt_zeros():
-    # Differences 0, 0, 1, -2, 3, 4, 5, 6: |d| ranked with the zeros 1.5, 1.5, 3, 4, 5, 6, 7, 8. Without the zeros' ranks
-    # W- = 4. Of the 2^6 ways to give signs to 3, 4, ..., 8, three have W- <= 4: none negative, 3 alone, 4 alone. So
-    # p = 2 * 3 / 64.
+    # Differences 0, 0, 1, -2, 3, 4, 5, 6: |d| ranked with the zeros 1.5, 1.5, 3, 4, 5, 6, 7, 8.
+    # Without the zeros W- is 4. Of the 2^6 ways to give signs to 3, 4, ..., 8, three have W- <= 4:
+    # none negative, 3 alone, 4 alone. So p = 2 * 3 / 64.
     test = wilcoxon(np.array([0, 0, 1, -2, 3, 4, 5, 6], dtype=float), np.zeros(8))
     assert test.p_value == pytest.approx(6 / 64)
     assert (test.rows, test.differing) == (8, 6)
