@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from recbole_cdsr import config_llm_keys as llm_keys
 from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError
@@ -33,9 +34,10 @@ NULLABLE: dict[str, type] = {
     "numerical_features": list,
     "unload_col": dict,
     "unused_col": dict,
+    **llm_keys.NULLABLE,
 }
 # What a mapping or list of RecBole's looks like, where its default does not show it.
-EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}"}
+EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}", **llm_keys.EXAMPLES}
 # RecBole's model YAML gives these a whole number by default, but its models read other kinds just as well.
 REAL_VALUED = frozenset(
     [
@@ -78,6 +80,7 @@ NEVER_NULL = frozenset(
         "profile_generator",
         "profile_encoding",
         "pseudo_generator",
+        *llm_keys.NEVER_NULL,
     ]
 )
 # Field names are told apart by these, columns and rows split by them.
@@ -90,6 +93,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "candidate_domains": ("target", "all"),
     "exclude_history": (True, False, "recbole"),
     "transform": ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
+    **llm_keys.CHOICES,
 }
 REFUSED: dict[str, str] = {
     "benchmark_filename": "pre-split files are found by their names, <name>.train.inter, .valid.inter, .test.inter",
@@ -98,6 +102,7 @@ REFUSED: dict[str, str] = {
     "save_dataloaders": "it writes a pickle, and pickles are neither written nor read here",
     "dataloaders_save_path": "it names a pickle, and pickles run code when they are read",
     "local_rank": "it belongs to runs of several processes, which are not built yet",
+    **llm_keys.REFUSED,
 }
 
 
@@ -127,6 +132,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "profile_clusters": _at_least(1),
     "pseudo_max_names": _at_least(1),
     "pseudo_min_names": _at_least(1),
+    **{key: _at_least(least) for key, least in llm_keys.AT_LEAST.items()},
+    **dict.fromkeys(llm_keys.MORE_THAN_0, _POSITIVE),
 }
 _KIND_NAMES = {
     bool: "True or False",
@@ -171,6 +178,8 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         It has another kind, or is out of the key's range or choices.
     """
     kind, value = kind_of_default(key, defaults), setting.value
+    if secret := llm_keys.fault_in_secret(key, value):
+        raise ConfigError(f"{key} ({as_origin(setting.origin)}) {secret}")
     if key in NUMBERS_AS_TEXT and isinstance(value, list):
         value = ",".join(str(number) for number in value)
     if kind is str and setting.text is not None and not isinstance(value, str):

@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from recbole_cdsr import config_llm_keys
 from recbole_cdsr.config_values import Plain, plain_copy
 
 # What RecBole derives from the rest, or what belongs to this process: never part of a saved configuration.
@@ -46,6 +47,7 @@ NOT_TRAINING = frozenset(
         "topk",
         "metric_decimal_place",
         "loss_decimal_place",
+        *config_llm_keys.NOT_TRAINING,
     ]
 )
 

@@ -36,6 +36,7 @@ _SETTING_NAMES = (
 _HUB_FILES = [
     "*.json",
     "*.txt",
+    "*.jinja",
     "*.model",
     "*.safetensors",
     "*/config.json",
@@ -77,7 +78,7 @@ class EncoderSource:
             "origin": self.origin,
             "revision": self.revision,
             "weights_sha256": weights_sha256(self.folder),
-            "setup_sha256": _sha256_of(_files(self.folder, _SETTING_NAMES)),
+            "setup_sha256": files_sha256(_files(self.folder, _SETTING_NAMES)),
         }
 
 
@@ -104,7 +105,7 @@ def locate_encoder(name_or_path: str | os.PathLike[str] | None = None, download:
         other weights than it must have.
     """
     name = encoder_name(name_or_path)
-    if name_or_path is not None and _means_folder(name_or_path):
+    if name_or_path is not None and means_folder(name_or_path):
         folder = Path(name_or_path).expanduser().resolve()
         if not folder.is_dir():
             raise EncoderNotFoundError(f"llm_encoder: there is no folder {name_or_path}; give a folder or a hub name.")
@@ -112,7 +113,7 @@ def locate_encoder(name_or_path: str | os.PathLike[str] | None = None, download:
     elif name == DEFAULT_ENCODER:
         return _checked_default(_locate_default(download))
     else:
-        source = _locate_on_hub(name, download)
+        source = locate_on_hub(name, download)
     _refuse_foreign_code(source)
     return source
 
@@ -121,12 +122,13 @@ def encoder_name(name_or_path: str | os.PathLike[str] | None = None) -> str:
     """The name an encoder's features are filed under, whether or not it can be found."""
     if name_or_path is None:
         return DEFAULT_ENCODER
-    if _means_folder(name_or_path):
+    if means_folder(name_or_path):
         return Path(name_or_path).expanduser().resolve().name
     return str(name_or_path) if "/" in str(name_or_path) else f"sentence-transformers/{name_or_path}"
 
 
-def _means_folder(name_or_path: str | os.PathLike[str]) -> bool:
+def means_folder(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a model is named by its folder, not by its name on the hub."""
     text = os.fspath(name_or_path)
     return text.startswith((".", "~", os.sep)) or Path(text).is_dir()
 
@@ -166,7 +168,7 @@ def _locate_default(download: bool) -> EncoderSource:
     if packaged is not None:
         return packaged
     try:
-        return _locate_on_hub(DEFAULT_ENCODER, download)
+        return locate_on_hub(DEFAULT_ENCODER, download)
     except EncoderNotFoundError:
         raise EncoderNotFoundError(
             f"The default text encoder {DEFAULT_ENCODER} is not on this machine: {_INSTALL}, or set "
@@ -179,7 +181,7 @@ def _packaged_default() -> EncoderSource | None:
     spec = importlib.util.find_spec(DEFAULT_PACKAGE)
     for location in (spec.submodule_search_locations or []) if spec else []:
         folder = Path(location) / "model"
-        if _holds_model(folder):
+        if holds_model(folder):
             try:
                 version = importlib.metadata.version(DEFAULT_DISTRIBUTION)
             except importlib.metadata.PackageNotFoundError:
@@ -205,7 +207,23 @@ def _refusal(source: EncoderSource, found: str | None) -> str:
     )
 
 
-def _locate_on_hub(name: str, download: bool) -> EncoderSource:
+def locate_on_hub(name: str, download: bool = True, key: str = "llm_encoder") -> EncoderSource:
+    """Find a model in the Hugging Face cache or on the hub.
+
+    Parameters
+    ----------
+    name
+        As the hub calls it.
+    download
+        Whether the hub may be asked.
+    key
+        The configuration key that names it, for messages.
+
+    Raises
+    ------
+    EncoderNotFoundError
+        It is in neither.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -213,7 +231,7 @@ def _locate_on_hub(name: str, download: bool) -> EncoderSource:
     reason = "it is not in the Hugging Face cache" + (" and HF_HUB_OFFLINE is set" if offline else "")
     try:
         cached = Path(snapshot_download(name, local_files_only=True))
-        if _holds_model(cached):
+        if holds_model(cached):
             return EncoderSource(name, "hub", cached, cached.name)
     except HFValidationError:
         reason = "that is neither a folder nor a hub name"
@@ -223,18 +241,19 @@ def _locate_on_hub(name: str, download: bool) -> EncoderSource:
     if download and not offline:
         try:
             fetched = snapshot_download(name, allow_patterns=_HUB_FILES, ignore_patterns=_HUB_SKIP, etag_timeout=5)
-            if _holds_model(Path(fetched)):
+            if holds_model(Path(fetched)):
                 return EncoderSource(name, "hub", Path(fetched), Path(fetched).name)
             reason = "the hub's repository holds no safetensors or PyTorch weights"
         except (OSError, HfHubHTTPError) as error:
             reason = f"the hub did not give it ({type(error).__name__})"
     raise EncoderNotFoundError(
-        f"llm_encoder: {name} was not found, {reason}; give a folder, a hub name that this machine can "
-        "reach, or leave it out for the default."
+        f"{key}: {name} was not found, {reason}; give a folder, a hub name that this machine can "
+        f"reach{', or leave it out for the default' if key == 'llm_encoder' else ''}."
     )
 
 
-def _holds_model(folder: Path) -> bool:
+def holds_model(folder: Path) -> bool:
+    """Whether a folder has settings and weights."""
     settings = (folder / "modules.json").is_file() or (folder / "config.json").is_file()
     return settings and bool(_weight_files(folder))
 
@@ -242,7 +261,7 @@ def _holds_model(folder: Path) -> bool:
 def _refuse_foreign_code(source: EncoderSource) -> None:
     """sentence-transformers below 6 imports whatever class a local `modules.json` names."""
     modules = source.folder / "modules.json"
-    if not _holds_model(source.folder):
+    if not holds_model(source.folder):
         raise FeatureError(f"llm_encoder: {source.folder} holds no model (no config.json and weights).")
     if not modules.is_file():
         return
@@ -261,7 +280,7 @@ def _refuse_foreign_code(source: EncoderSource) -> None:
 def weights_sha256(folder: Path) -> str | None:
     """SHA-256 of a folder's weight file (when there are several, of their names and digests), or None."""
     files = _weight_files(folder)
-    return file_sha256(files[0]) if len(files) == 1 else _sha256_of(files)
+    return file_sha256(files[0]) if len(files) == 1 else files_sha256(files)
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -277,7 +296,8 @@ def _files(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
     return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
-def _sha256_of(files: list[Path]) -> str | None:
+def files_sha256(files: list[Path]) -> str | None:
+    """SHA-256 over the names and digests of files; None without any."""
     if not files:
         return None
     return hashlib.sha256("".join(f"{path.name} {file_sha256(path)}\n" for path in files).encode()).hexdigest()

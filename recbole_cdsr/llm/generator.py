@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
 
 from recbole_cdsr.errors import CDSRError, FeatureError
 
@@ -51,6 +53,8 @@ class Answer:
         Why there is no text: refused by a content filter, given up, not in this shard, ...
     cached : bool
         Whether it was known before this run asked anything.
+    vector : np.ndarray or None
+        float32 `[D]`, what an embeddings service answers instead of a text.
     """
 
     text: str | None
@@ -59,11 +63,12 @@ class Answer:
     finish_reason: str | None = None
     error: str | None = None
     cached: bool = False
+    vector: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def answered(self) -> bool:
         """Whether the backend has decided on it: a text, if an empty one, or a refusal. It is not asked again."""
-        return self.text is not None or self.refused
+        return self.text is not None or self.vector is not None or self.refused
 
     @property
     def empty(self) -> bool:
@@ -98,6 +103,10 @@ class RetryLaterError(CDSRError):
         super().__init__(reason)
         self.after = after
         self.everyone = everyone
+
+
+class RequestRefusedError(CDSRError):
+    """The backend will never answer this request, whatever it does with others: it is too long, malformed, ..."""
 
 
 @runtime_checkable
@@ -141,8 +150,10 @@ class TextGenerator(Protocol):
         ------
         RetryLaterError
             Now it cannot, later it may.
+        RequestRefusedError
+            One of these chats cannot be answered.
         FeatureError
-            It never will: the key is refused, there is no such model, ...
+            It will answer nothing at all: the key is refused, there is no such model, ...
         """
 
     def count_tokens(self, chat: Chat) -> int | None:
@@ -160,6 +171,14 @@ def content_key(backend: str, model: str, parameters: Mapping[str, Any], prompt_
     parts = [backend, model, dict(parameters), prompt_version, content]
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def without_reasoning(text: str) -> str:
+    """An answer without the thoughts that a reasoning model wrote before it, between `<think>` and `</think>`."""
+    _, closed, rest = text.rpartition("</think>")
+    if closed:
+        return rest.strip()
+    return "" if text.lstrip().startswith("<think>") else text  # cut off while it was thinking
 
 
 class OfflineGenerator:

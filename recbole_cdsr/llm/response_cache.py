@@ -1,0 +1,445 @@
+"""The response cache: every answer that was paid for, in one SQLite file per dataset.
+
+An answer is committed when it arrives, so that a killed process loses nothing but what it was waiting for. Several
+processes may use one file: who asks something claims it first, and the claim of a process that is gone is void.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm.generator import Answer
+
+FORMAT = 1
+CLAIM_SECONDS = 180.0  # a claim from a machine that cannot be looked at is void when it was not renewed for so long
+RENEW_SECONDS = 30.0
+_CHUNK = 500  # keys in one query; SQLite takes 999 variables in its oldest builds
+_BUSY_SECONDS = 60.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
+    prompt_version TEXT NOT NULL, request TEXT NOT NULL, text TEXT, vector BLOB,
+    prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason TEXT, date TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS former (
+    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
+    prompt_version TEXT NOT NULL, request TEXT NOT NULL, text TEXT, vector BLOB,
+    prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason TEXT, date TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS given_up (
+    key TEXT PRIMARY KEY, label TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, date TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS exported (
+    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
+    prompt_version TEXT NOT NULL, request TEXT NOT NULL, label TEXT NOT NULL, file TEXT NOT NULL, date TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS runs (
+    run TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, renewed REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, run TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class CacheEntry:
+    """One request as it is filed: its key, and everything the key was made from.
+
+    Attributes
+    ----------
+    key : str
+        See `recbole_cdsr.llm.generator.content_key`.
+    backend, model, prompt_version : str
+        As in the key.
+    parameters : mapping
+        As in the key.
+    content : Any
+        Plain data, what was asked: a list of messages, or the text to be encoded.
+    label : str
+        Whom it is about, for reports.
+    """
+
+    key: str
+    backend: str
+    model: str
+    parameters: Mapping[str, Any]
+    prompt_version: str
+    content: Any
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class GivenUp:
+    """A request without an answer: the next run asks it again."""
+
+    key: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class CacheContent:
+    """What the cache holds of one model and prompt."""
+
+    backend: str
+    model: str
+    prompt_version: str
+    answers: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class ResponseCache:
+    """Answers by key.
+
+    Parameters
+    ----------
+    path
+        The file; made with its folder when it is not there.
+    read_only
+        Only look: nothing is made, and a file that is not there is an empty cache.
+
+    Raises
+    ------
+    FeatureError
+        It cannot be opened or written, or is no response cache. Said before anything is asked.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
+        self.path = Path(path)
+        self.read_only = read_only
+        self.run = uuid.uuid4().hex
+        self._claiming = False
+        self._renewed = 0.0
+        with self._worded("opened" if read_only else "written"):
+            if read_only:
+                there = self.path.is_file()
+                self._database = self._connect(f"{self.path.absolute().as_uri()}?mode=ro" if there else ":memory:")
+                if not there:
+                    self._database.executescript(_SCHEMA)
+            else:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._database = self._connect(f"{self.path.absolute().as_uri()}?mode=rwc")
+                self._prepare()
+            self._check_format()
+
+    def _connect(self, uri: str) -> sqlite3.Connection:
+        # Transactions are begun by hand (isolation_level None); requests are made by threads, the cache by one only.
+        return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
+
+    def _prepare(self) -> None:
+        # Readers and a writer at the same time; where the file system cannot, SQLite keeps its older journal.
+        self._database.execute("PRAGMA journal_mode=WAL").fetchone()
+        # A commit is the operating system's at once, which a killed process cannot undo; the disk's with checkpoints.
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        with self._writing():
+            for statement in _SCHEMA.strip().split(";\n"):
+                self._database.execute(statement)
+            self._database.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
+            self._database.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (_now(),))
+
+    def _check_format(self) -> None:
+        found = self._database.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
+        if self.read_only and found is None and not self.path.is_file():
+            return
+        if found is None or found[0] != str(FORMAT):
+            raise FeatureError(
+                f"The response cache {self.path} has format {found[0] if found else 'unknown'}, and this version reads "
+                f"{FORMAT}; set llm_cache_file to another file."
+            )
+
+    def close(self) -> None:
+        """Give claims back and close the file."""
+        with suppress(sqlite3.Error):
+            if self._claiming:
+                self.release()
+        self._database.close()
+
+    def __enter__(self) -> ResponseCache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # Answers
+
+    def get(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The answers there are, by key, each marked as cached."""
+        columns = "key, text, vector, prompt_tokens, completion_tokens, finish_reason"
+        return {
+            key: Answer(
+                text,
+                prompt_tokens,
+                completion_tokens,
+                finish_reason,
+                _WITHHELD if finish_reason == "content_filter" and text is None else None,
+                cached=True,
+                vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+            )
+            for key, text, vector, prompt_tokens, completion_tokens, finish_reason in self._rows(
+                "answers", columns, keys
+            )
+        }
+
+    def store(self, answers: Iterable[tuple[CacheEntry, Answer]], replace: bool = False) -> None:
+        """Commit answers in one transaction, and end the claims on them.
+
+        The first answer stays where two runs got one, unless `replace`.
+        """
+        rows, keys = [], []
+        for entry, answer in answers:
+            vector = None if answer.vector is None else np.asarray(answer.vector, dtype="<f4").tobytes()
+            rows.append(
+                (
+                    *_filed(entry),
+                    answer.text,
+                    vector,
+                    answer.prompt_tokens,
+                    answer.completion_tokens,
+                    answer.finish_reason,
+                    _now(),
+                )
+            )
+            keys.append((entry.key,))
+        how = "REPLACE" if replace else "IGNORE"
+        with self._worded("written"), self._writing():
+            self._database.executemany(f"INSERT OR {how} INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            for table in ("claims", "given_up", "exported"):
+                self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
+
+    def forget(self, keys: Sequence[str]) -> int:
+        """Put answers aside (into the table `former`), so that they are asked and paid for again.
+
+        Returns how many there were.
+        """
+        rows = [(key,) for key in keys]
+        with self._worded("written"), self._writing():
+            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", rows)
+            return self._database.executemany("DELETE FROM answers WHERE key = ?", rows).rowcount
+
+    def content(self) -> list[CacheContent]:
+        """What is there, by backend, model and prompt."""
+        return [
+            CacheContent(*row)
+            for row in self._database.execute(
+                "SELECT backend, model, prompt_version, COUNT(*), COALESCE(SUM(prompt_tokens), 0), "
+                "COALESCE(SUM(completion_tokens), 0) FROM answers GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+            )
+        ]
+
+    def mean_completion_tokens(self, backend: str, model: str, prompt_versions: Sequence[str]) -> float | None:
+        """How long the answers to these prompts are; None when there are none yet."""
+        marks = ",".join("?" * len(prompt_versions))
+        query = (
+            "SELECT AVG(completion_tokens) FROM answers WHERE backend = ? AND model = ? "
+            f"AND prompt_version IN ({marks}) AND completion_tokens IS NOT NULL"
+        )
+        return self._database.execute(query, (backend, model, *prompt_versions)).fetchone()[0]
+
+    def take_from(self, other: str | os.PathLike[str]) -> int:
+        """Add the answers of another cache, e.g. of the machine that asked another shard.
+
+        Returns
+        -------
+        int
+            How many were new.
+
+        Raises
+        ------
+        FeatureError
+            The other file is missing or no response cache.
+        """
+        if not Path(other).is_file():
+            raise FeatureError(f"There is no response cache {other}.")
+        with ResponseCache(other, read_only=True) as source:
+            cursor = source._database.execute("SELECT * FROM answers")
+            before = self._count("answers")
+            while rows := cursor.fetchmany(1000):
+                with self._worded("written"), self._writing():
+                    self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+                    keys = [(row[0],) for row in rows]
+                    self._database.executemany("DELETE FROM given_up WHERE key = ?", keys)
+        return self._count("answers") - before
+
+    # Who asks what
+
+    def claim(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Take requests upon this run.
+
+        Returns
+        -------
+        (mine, others)
+            Keys that this run is to ask now, and keys that a living run is asking. Those in neither list have been
+            answered meanwhile.
+        """
+        with self._worded("written"), self._writing():
+            self._enrol()
+            answered = {row[0] for row in self._rows("answers", "key", keys)}
+            claims = dict(self._rows("claims", "key, run", keys))
+            alive = self._living(set(claims.values()))
+            others = [key for key in keys if key not in answered and claims.get(key, self.run) in alive - {self.run}]
+            taken = answered.union(others)
+            mine = [key for key in keys if key not in taken]
+            self._database.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", [(key, self.run) for key in mine])
+        return mine, others
+
+    def release(self, keys: Sequence[str] | None = None) -> None:
+        """Give claims back; None means all of this run, which then takes its leave."""
+        with self._worded("written"), self._writing():
+            if keys is None:
+                self._database.execute("DELETE FROM claims WHERE run = ?", (self.run,))
+                self._database.execute("DELETE FROM runs WHERE run = ?", (self.run,))
+                self._claiming = False
+            else:
+                self._database.executemany(
+                    "DELETE FROM claims WHERE key = ? AND run = ?", [(key, self.run) for key in keys]
+                )
+
+    def renew(self) -> None:
+        """Say that this run is alive, if it is time to."""
+        if self._claiming and time.time() - self._renewed > RENEW_SECONDS:
+            with self._worded("written"), self._writing():
+                self._enrol()
+
+    def give_up(self, given_up: Sequence[GivenUp]) -> None:
+        """Put requests on the list of those the next run asks again, and end the claims on them."""
+        with self._worded("written"), self._writing():
+            self._database.executemany(
+                "INSERT INTO given_up VALUES (?, ?, ?, 1, ?) ON CONFLICT (key) DO UPDATE SET "
+                "reason = excluded.reason, times = times + 1, date = excluded.date",
+                [(entry.key, entry.label, entry.reason, _now()) for entry in given_up],
+            )
+            self._database.executemany("DELETE FROM claims WHERE key = ?", [(entry.key,) for entry in given_up])
+
+    def given_up(self) -> list[GivenUp]:
+        """The requests that were given up and not answered since."""
+        return [
+            GivenUp(*row) for row in self._database.execute("SELECT key, label, reason FROM given_up ORDER BY date")
+        ]
+
+    # Batch files
+
+    def note_export(self, entries: Sequence[CacheEntry], file: str) -> None:
+        """Remember what the requests of a batch file were made from, for the import of their answers."""
+        with self._worded("written"), self._writing():
+            self._database.executemany(
+                "INSERT OR REPLACE INTO exported VALUES (?,?,?,?,?,?,?,?,?)",
+                [(*_filed(entry), entry.label, file, _now()) for entry in entries],
+            )
+
+    def exported(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
+        """The requests among `keys` that stand in a batch file whose answer has not been imported."""
+        columns = "key, backend, model, parameters, prompt_version, request, label"
+        return {
+            key: CacheEntry(key, backend, model, json.loads(parameters), version, json.loads(request), label)
+            for key, backend, model, parameters, version, request, label in self._rows("exported", columns, keys)
+        }
+
+    def _count(self, table: str) -> int:
+        return self._database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
+
+    def _rows(self, table: str, columns: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk).fetchall()
+
+    def _enrol(self) -> None:
+        self._renewed = time.time()
+        self._claiming = True
+        started = psutil.Process().create_time()
+        self._database.execute(
+            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
+            (self.run, _host(), os.getpid(), started, self._renewed),
+        )
+
+    def _living(self, runs: set[str]) -> set[str]:
+        """Those of the runs that are there still; the others' claims are removed."""
+        alive = set()
+        for run in runs:
+            row = self._database.execute(
+                "SELECT host, pid, started, renewed FROM runs WHERE run = ?", (run,)
+            ).fetchone()
+            if row is not None and _is_alive(*row):
+                alive.add(run)
+            elif run != self.run:
+                self._database.execute("DELETE FROM claims WHERE run = ?", (run,))
+                self._database.execute("DELETE FROM runs WHERE run = ?", (run,))
+        return alive
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._database.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+            raise
+
+    @contextmanager
+    def _worded(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, sqlite3.Error) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise FeatureError(
+                f"The response cache {self.path} cannot be {verb} ({reason}); make its folder writable, or set "
+                "llm_cache_file to another file."
+            ) from None
+
+
+_WITHHELD = "withheld by a content filter"
+
+
+def _filed(entry: CacheEntry) -> tuple[str, ...]:
+    return (
+        entry.key,
+        entry.backend,
+        entry.model,
+        json.dumps(entry.parameters, sort_keys=True),
+        entry.prompt_version,
+        _json(entry.content),
+    )
+
+
+def _json(content: Any) -> str:
+    """Readable, but for half a character that UTF-8 cannot hold."""
+    text = json.dumps(content, ensure_ascii=False)
+    return json.dumps(content) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _host() -> str:
+    """This machine, and on Linux the space in which its process ids count."""
+    try:
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return platform.node()
+
+
+def _is_alive(host: str, pid: int, started: float, renewed: float) -> bool:
+    if host != _host():
+        return time.time() - renewed < CLAIM_SECONDS
+    try:
+        process = psutil.Process(pid)
+        # A killed process stays as a zombie until whoever started it takes note.
+        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < 2.0
+    except psutil.AccessDenied:
+        return True
+    except psutil.NoSuchProcess:
+        return False
