@@ -208,7 +208,7 @@ def read_ratings(file: RawFile, release: str) -> Iterator[RowBatch]:
                     f"{file.path}, line 1: expected {','.join(columns)}, found {len(cells)} column(s): "
                     f"{decode(head)[:80]!r}; check --release."
                 )
-        yield _parse_ratings(file, LineBlock(number, data), columns, time_unit)
+        yield _parse_ratings(file, LineBlock(number, data, block.n_lines), columns, time_unit)
 
 
 def _parse_ratings(file: RawFile, block: LineBlock, columns: Sequence[str], time_unit: float) -> RowBatch:

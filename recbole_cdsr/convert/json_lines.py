@@ -44,15 +44,14 @@ class JsonLines(Generic[Row]):
             yield self._block(file, block)
 
     def _block(self, file: RawFile, block: LineBlock) -> list[Row]:
-        n_lines = block.data.count(b"\n") + (not block.data.endswith(b"\n"))
         try:
             rows = self._decoder.decode_lines(block.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._line_by_line(file, block)
         # The decoder takes a row over two lines, or two rows on one: a file of lines has neither.
-        if len(rows) != n_lines or not all(map(self._complete, rows)):
+        if len(rows) != block.n_lines or not all(map(self._complete, rows)):
             return self._line_by_line(file, block)
-        file.rows += n_lines
+        file.rows += block.n_lines
         return rows
 
     def _line_by_line(self, file: RawFile, block: LineBlock) -> list[Row]:

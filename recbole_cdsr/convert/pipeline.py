@@ -21,6 +21,7 @@ from recbole_cdsr.convert.options import ConvertOptions
 from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.convert.selection import FilterLog, StreamFilter, draw_users, select_rows
 from recbole_cdsr.convert.text import writable
+from recbole_cdsr.convert.token_table import TokenTable
 from recbole_cdsr.convert.writer import write_dataset
 from recbole_cdsr.data.card import DatasetCard, count_interactions
 from recbole_cdsr.errors import ConfigError, DataError
@@ -91,14 +92,14 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     if not options.without_text:
         item_files = {domain: list(source.item_files(domain)) for domain in options.domains}
 
-    rows, user_tokens, item_tokens, log = read_rows(source, files, options)
+    rows, user_ids, item_ids, log = read_rows(source, files, options)
     row_files = [file for some in files.values() for file in some]
     check_malformed(row_files, options.max_malformed)
     log.refuse_empty(len(rows))
     rows = select_rows(rows, options.selection, log, len(options.domains) if options.counted_domains else None)
     log.refuse_empty(len(rows))
-    interactions = order_rows(rows, user_tokens, item_tokens, source, options, log)
-    del rows, user_tokens, item_tokens
+    interactions = order_rows(rows, user_ids, item_ids, source, options, log)
+    del rows, user_ids, item_ids
     log.refuse_empty(len(interactions))
 
     items = read_item_table(source, item_files, interactions)
@@ -118,13 +119,13 @@ def split_parts(interactions: Interactions, options: ConvertOptions) -> tuple[di
 
 def read_rows(
     source: Source, files: Mapping[str, Sequence[RawFile]], options: ConvertOptions
-) -> tuple[Rows, np.ndarray, np.ndarray, FilterLog]:
+) -> tuple[Rows, TokenTable, list[TokenTable], FilterLog]:
     """Read all interaction files, dropping at once what a row's own time and rating rule out.
 
     Returns
     -------
-    rows, user_tokens, item_tokens, log
-        The rows in source order, raw ids by number, and what was dropped.
+    rows, user_ids, item_ids, log
+        The rows in source order, raw ids of users and of each domain's items, and what was dropped.
     """
     stream_filter = StreamFilter(options.selection)
     collector = RowCollector(len(files))
@@ -153,8 +154,8 @@ def check_malformed(files: Sequence[RawFile], largest_share: float) -> None:
 
 def order_rows(
     rows: Rows,
-    user_tokens: np.ndarray,
-    item_tokens: np.ndarray,
+    user_ids: TokenTable,
+    item_ids: Sequence[TokenTable],
     source: Source,
     options: ConvertOptions,
     log: FilterLog,
@@ -165,16 +166,17 @@ def order_rows(
     nothing but ties in time.
     """
     selection = options.selection
-    users, tokens = _ranked(rows.users, user_tokens)
+    users, tokens = _ranked(rows.users, user_ids)
     if selection.max_users is not None and selection.max_users < len(tokens):
         drawn = draw_users(users, len(tokens), selection.max_users, selection.seed)
         before = len(rows)
         rows, users = rows.take(drawn), users[drawn]
-        users, tokens = _ranked(users, tokens)
+        used, users = np.unique(users, return_inverse=True)
+        users, tokens = users.astype(np.int32), tokens[used]
         log.add(f"--max-users {selection.max_users:,} (seed {selection.seed})", before, len(rows))
     order = np.lexsort((rows.times, users)) if source.has_times else np.argsort(users, kind="stable")
     rows, users = rows.take(order), users[order]
-    items, kept_tokens, item_domains = _ranked_items(rows, item_tokens, list(options.domains))
+    items, kept_tokens, item_domains = _ranked_items(rows, item_ids, list(options.domains))
     times = rows.times
     if not source.has_times:
         starts, stops = runs(users)
@@ -265,25 +267,28 @@ def make_card(
     )
 
 
-def _ranked(codes: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _ranked(codes: np.ndarray, ids: TokenTable) -> tuple[np.ndarray, np.ndarray]:
     """Renumber the codes that occur by the order of their tokens; return int32 `[N]` and the tokens, sorted."""
-    used = np.flatnonzero(np.bincount(codes, minlength=len(tokens)))
-    order = used[np.argsort(tokens[used], kind="stable")]
-    rank = np.zeros(len(tokens), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
+    used = np.flatnonzero(np.bincount(codes, minlength=len(ids)))
+    tokens = ids.tokens(used)
+    order = np.argsort(tokens, kind="stable")
+    rank = np.zeros(len(ids), dtype=np.int32)
+    rank[used[order]] = np.arange(len(order), dtype=np.int32)
     return rank[codes], tokens[order]
 
 
-def _ranked_items(rows: Rows, raw_ids: np.ndarray, domains: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _ranked_items(
+    rows: Rows, ids: Sequence[TokenTable], domains: list[str]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for items, domain by domain: int32 `[N]`, tokens `<domain>:<raw id>` and domains of the items kept."""
-    used = np.bincount(rows.items, minlength=len(raw_ids)) > 0
-    rank = np.zeros(len(raw_ids), dtype=np.int32)
+    items = np.empty(len(rows), dtype=np.int32)
     tokens: list[str] = []
-    sizes = []
+    sizes, first = [], 0
     for place, domain in enumerate(domains):
-        of_domain = np.flatnonzero(used & (rows.item_domains == place))
-        order = of_domain[np.argsort(raw_ids[of_domain], kind="stable")]
-        rank[order] = np.arange(len(tokens), len(tokens) + len(order), dtype=np.int32)
-        tokens += [f"{domain}:{raw_id}" for raw_id in raw_ids[order]]
-        sizes.append(len(order))
-    return rank[rows.items], np.array([*tokens, None], dtype=object)[:-1], np.repeat(np.arange(len(sizes)), sizes)
+        of_domain = np.flatnonzero(rows.domains == place)
+        ranks, raw_ids = _ranked(rows.items[of_domain] - first, ids[place])
+        items[of_domain] = ranks + len(tokens)
+        tokens += [f"{domain}:{raw_id}" for raw_id in raw_ids]
+        sizes.append(len(raw_ids))
+        first += len(ids[place])
+    return items, np.array([*tokens, None], dtype=object)[:-1], np.repeat(np.arange(len(sizes)), sizes)

@@ -15,13 +15,14 @@ from tqdm import tqdm
 
 from recbole_cdsr.errors import DataError
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 2 << 20
 # Nothing we convert has such a line; a file that does is not text.
 LONGEST_LINE = 64 << 20
 # Malformed rows whose line number and fault the card shows, per file.
 SHOWN_MALFORMED = 5
 # A file whose first rows are all malformed is another file than it was taken for: no reason to read 30 GB of it.
 HOPELESS_ROWS = 1000
+_PACKED_BYTES = 1 << 20
 _GZIP_MAGIC = b"\x1f\x8b"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
@@ -36,10 +37,13 @@ class LineBlock:
         1-based number of its first line.
     data : bytes
         The lines with their `\\n` (the last line of a file may have none).
+    n_lines : int
+        How many lines these are, blank ones included.
     """
 
     number: int
     data: bytes
+    n_lines: int
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield (line number, line without its end) of every line that is not blank."""
@@ -99,12 +103,13 @@ class RawFile:
                         "text rows; check that it is the file you mean."
                     )
                 continue
-            data = b"".join([*rest, chunk[:end]])
+            data = b"".join([*rest, memoryview(chunk)[:end]])
             rest, waiting = [chunk[end:]], len(chunk) - end
-            yield LineBlock(number, data)
-            number += data.count(b"\n")
+            n_lines = data.count(b"\n")
+            yield LineBlock(number, data, n_lines)
+            number += n_lines
         if data := b"".join(rest):
-            yield LineBlock(number, data)
+            yield LineBlock(number, data, 1)
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """Yield (line number, line without its end) of every line that is not blank."""
@@ -146,14 +151,14 @@ class RawFile:
         try:
             with self.path.open("rb") as file, self._progress() as bar:
                 source = _HashingReader(file, bar.update)
-                packed = io.BufferedReader(source, buffer_size=BLOCK_BYTES)
+                packed = io.BufferedReader(source, buffer_size=_PACKED_BYTES)
                 unpacked = _unpacked(packed)
                 if (first := unpacked.read(size)).startswith(_BYTE_ORDER_MARK):
                     first = first[len(_BYTE_ORDER_MARK) :]
                 while first:
                     yield first
                     first = unpacked.read(size)
-                while packed.read(BLOCK_BYTES):  # what a decompressor may have left unread belongs to the hash
+                while packed.read(_PACKED_BYTES):  # what a decompressor may have left unread belongs to the hash
                     pass
                 self.sha256, self.size = source.hexdigest(), source.count
         except (EOFError, zlib.error, igzip.BadGzipFile) as error:

@@ -143,6 +143,8 @@ def text_cells(path: Path, column: pd.Series, kind: str, first_row: int = 0) -> 
     DataError
         For a cell that no reader could give back.
     """
+    if column.dtype == object and _needs_nothing(column.to_numpy(), kind):
+        return column.reset_index(drop=True)
     missing = column.isna()
     text = column.astype(object).where(~missing, "").astype(str).astype(object).reset_index(drop=True)
     if kind == "token" and (empty := text == "").any():
@@ -162,6 +164,20 @@ def text_cells(path: Path, column: pd.Series, kind: str, first_row: int = 0) -> 
     quoted = text.str.contains('["\t\n\r]', regex=True).to_numpy(dtype=bool)  # [N]
     text[quoted] = '"' + text[quoted].str.replace('"', '""', regex=False) + '"'
     return text
+
+
+def _needs_nothing(cells: np.ndarray, kind: str) -> bool:
+    """Whether cells can be written as they are: one look at their text together, as nearly all ids pass."""
+    try:
+        joined = "".join(cells)
+    except TypeError:  # something is missing, or no string
+        return False
+    lengths = [*map(len, cells)]
+    return (
+        not any(sign in joined for sign in '"\t\n\r\0')
+        and max(lengths, default=0) <= LONGEST_CELL
+        and (kind != "token" or min(lengths, default=1) > 0)
+    )
 
 
 def read_header(path: Path) -> dict[str, str]:
