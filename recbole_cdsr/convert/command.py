@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recbole_cdsr.convert import amazon
+from recbole_cdsr.convert import amazon, douban
 from recbole_cdsr.convert.llmcdsr import SPLITS, convert_llmcdsr
 from recbole_cdsr.data.card import load_card
 
@@ -39,6 +39,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     llmcdsr.add_argument("--seed", type=int, default=2026, metavar="S", help="seed of that draw (default 2026)")
     llmcdsr.set_defaults(convert=_convert_llmcdsr)
     amazon.add_parser(sources)
+    douban.add_parser(sources)
     parser.set_defaults(run=run)
     return parser
 

@@ -246,7 +246,7 @@ def make_card(
         interactions.item_domains,
         interactions.domain_names,
     )
-    text = items.columns.difference(["item_id", "domain"])
+    text = items.columns.difference(["item_id", "domain", "id"])
     if len(text):
         empty = (items[text] == "").all(axis=1).groupby(items["domain"]).sum()
         for domain in counts["domains"]:

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from recbole_cdsr.convert import quoted_table
+from recbole_cdsr.convert.quoted_table import QuotedTable, unquoted
+
+HEADER = ["user", "item", "rating", "labels", "comment", "time", "ID"]
+PATTERNS = {"user": r'[^\s"]+', "item": r'[^\s"]+', "rating": "[1-5]?", "time": r"[0-9]{4}-[0-9]{2}-[0-9]{2}"}
+TIME = '"2016-01-02"\t"1"'
+
+
+def read(text: str, wanted: tuple[str, ...] = ("user", "item", "rating", "labels", "comment", "time")):
+    table = QuotedTable(HEADER, wanted, PATTERNS, "comment")
+    return list(table.rows(io.StringIO(text, newline="\n")))
+
+
+@pytest.mark.parametrize(
+    ("row", "comment"),
+    [
+        (f'"u"\t"i"\t"4"\t"a|b"\t"fine"\t{TIME}', "fine"),
+        ("u\ti\t4\ta|b\tfine\t2016-01-02\t1", "fine"),
+        (f'"u"\t"i"\t"4"\t"a|b"\t""\t{TIME}', ""),
+        ("u\ti\t4\ta|b\t\t2016-01-02\t1", ""),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"a\ttab\t"\t{TIME}', "a\ttab\t"),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"first\n\nthird"\t{TIME}', "first\n\nthird"),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"a\tb\tc\nd\te"\t{TIME}', "a\tb\tc\nd\te"),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"he said "no", twice"\t{TIME}', 'he said "no", twice'),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"he said ""no"""\t{TIME}', 'he said "no"'),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"he said \\"no\\""\t{TIME}', 'he said "no"'),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"one quote " here"\t{TIME}', 'one quote " here'),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"茶 🍵\u2028\x85"\t{TIME}', "茶 🍵\u2028\x85"),
+        (f'"u"\t"i"\t"4"\t"a|b"\t"lone \r return"\t{TIME}\r', "lone \r return"),
+        (f' "u" \t "i"\t"4" \t"a|b"\t"spaces"\t{TIME} ', "spaces"),
+    ],
+)
+def test_rows_survive_what_comments_hold(row: str, comment: str) -> None:
+    expected = ["u", "i", "4", "a|b", comment, "2016-01-02"]
+    other = f'"v"\t"j"\t""\t""\t"next"\t{TIME}'
+    assert read(f"{row}\n{other}\n") == [(2, expected), (row.count("\n") + 3, ["v", "j", "", "", "next", "2016-01-02"])]
+
+
+@pytest.mark.parametrize(
+    ("broken", "faults"),
+    [
+        ('"u"\t"i"\t"4"\t"cut off', ["4 of 7 columns"]),
+        ('"u"\t"i"\t"4"\t"a"\t"cut off\nin the third line\n', ["5 of 7 columns"]),
+        (f'""\t"i"\t"4"\t"a"\t"no user"\t{TIME}', ["user is ''"]),
+        (f'"u"\t"i"\t"great"\t"a"\t"no rating"\t{TIME}', ["rating is 'great'"]),
+        ('"u"\t"i"\t"4"\t"a"\t"no time"\t"yesterday"\t"1"', ["time is 'yesterday'"]),
+        ("neither here\nnor there", ["1 of 7 columns", "1 of 7 columns"]),
+        (f'"u"\t"i"\t"4"\t{TIME}', ["5 of 7 columns"]),
+    ],
+)
+def test_a_broken_row_costs_itself_and_nothing_after_it(broken: str, faults: list[str]) -> None:
+    good = f'"v"\t"j"\t"5"\t"l"\t"two\nlines"\t{TIME}'
+    rows = read(f"{good}\n{broken}\n{good}\n{good}\n")
+    assert [isinstance(cells, str) for _, cells in rows] == [False] + [True] * len(faults) + [False, False]
+    assert rows[1:-2] == [(4 + place, fault) for place, fault in enumerate(faults)]
+
+
+def test_a_broken_last_row_is_told() -> None:
+    assert read('"u"\t"i"\t"4"\t"a"\t"the file ends') == [(2, "5 of 7 columns")]
+    assert read("\n\n") == []
+
+
+def test_tabs_in_another_column_are_read_where_its_quotes_are_right() -> None:
+    row = f'"u"\t"i"\t"4"\t"a\tb"\t"he said ""no"""\t{TIME}\n'
+    assert read(row, ("labels", "comment", "user")) == [(2, ["a\tb", 'he said "no"', "u"])]
+
+
+def test_a_row_without_end_does_not_eat_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quoted_table, "MOST_LINES", 5)
+    table = QuotedTable(["text", "id"], ["id"], {"id": "[0-9]+"}, "text")
+    rows = list(table.rows(['"endless', *["more"] * 5, "a\t7", '"b\nc"\t8']))
+    assert rows == [(2, "1 of 2 columns"), (8, ["7"]), (9, ["8"])]
+
+
+@example([("", "\na\ta\t")])
+@given(
+    st.lists(
+        st.tuples(
+            st.text(st.characters(exclude_characters="\t\n\r\x00", exclude_categories=["Cs"]), max_size=8),
+            st.text(st.sampled_from('ab"\t\n|é茶'), max_size=12),
+        ),
+        max_size=6,
+    )
+)
+def test_properly_quoted_rows_are_read_as_csv_does(texts: list[tuple[str, str]]) -> None:
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter="\t", quoting=csv.QUOTE_ALL, lineterminator="\n")
+    for number, (labels, comment) in enumerate(texts):
+        writer.writerow([f"u{number}", "i", "3", labels, comment, "2016-01-02", number])
+    rows = read(stream.getvalue(), ("user", "labels", "comment"))
+    # A backslash before a quote is R's way to write one.
+    assert [cells for _, cells in rows] == [
+        [f"u{number}", labels.replace('\\"', '"'), comment] for number, (labels, comment) in enumerate(texts)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [("", ""), ('"', '"'), ('""', ""), ('"a"', "a"), ('a"b', 'a"b'), (' "a ""b"" c" ', 'a "b" c'), ('"a', '"a')],
+)
+def test_unquoted(cell: str, text: str) -> None:
+    assert unquoted(cell) == text
