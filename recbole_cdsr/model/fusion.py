@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from recbole_cdsr.model.slots import Block, SlotWindows, in_blocks
 
 
 class SemanticFusion(nn.Module):
-    r"""One vector per slot from the id and the text vectors of a window.
+    r"""One vector per item of a window from its id's and its text's vector.
 
     .. math::
         c_1 &= \mathcal{F}^{-1}(\mathcal{F}(E_s) \odot W_c), \qquad
@@ -15,7 +21,8 @@ class SemanticFusion(nn.Module):
         x &= \sigma(w_1 \cdot c_1 + \beta_1) \, c_1 + \sigma(w_2 \cdot c_2 + \beta_2) \, c_2
 
     F is the real discrete Fourier transform over the L slots, orthonormal in both directions, so that c₁ is a learnt
-    circular filter of the ids and c₂ the circular convolution of texts and ids, both of odd or even L.
+    circular filter of the ids and c₂ the circular convolution of texts and ids, for odd and even L. Slots without a
+    token are zero.
 
     Parameters
     ----------
@@ -35,25 +42,122 @@ class SemanticFusion(nn.Module):
         self.item_gating = nn.Linear(hidden_size, 1)
         self.fusion_gating = nn.Linear(hidden_size, 1)
 
-    def forward(self, item: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
-        """c₁ and c₂.
+    def forward(self, windows: SlotWindows, item: Tensor, text: Tensor) -> Tensor:
+        """x.
 
         Parameters
         ----------
+        windows : SlotWindows
+            Layout of the tokens.
         item, text : Tensor
-            float ``[B, L, d]``, E_s and a(T_s); zero where padding is masked.
+            float ``[T, d]``, E_s and a(T_s).
 
         Returns
         -------
-        tuple[Tensor, Tensor]
-            each ``[B, L, d]``.
+        Tensor
+            ``[T, d]``.
         """
-        items = torch.fft.rfft(item, dim=1, norm="ortho")  # [B, F, d]
-        texts = torch.fft.rfft(text, dim=1, norm="ortho")  # [B, F, d]
-        c1 = torch.fft.irfft(items * torch.view_as_complex(self.complex_weight), n=self.n_slots, dim=1, norm="ortho")
-        c2 = torch.fft.irfft(texts * items, n=self.n_slots, dim=1, norm="ortho")  # [B, L, d]
+        dtype = self.complex_weight.dtype
+        c1, c2 = _SpectralProducts.apply(
+            item.to(dtype), text.to(dtype), self.complex_weight, windows.blocks, self.n_slots
+        )
+        return self.item_gating(c1).sigmoid() * c1 + self.fusion_gating(c2).sigmoid() * c2
+
+
+def real_transforms(n_slots: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """F and its inverse as real matrices, read off the transforms of unit vectors.
+
+    Parameters
+    ----------
+    n_slots : int
+        L, odd or even.
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    tuple[Tensor, Tensor]
+        ``[2F, L]``, real parts over imaginary parts, F = ⌊L/2⌋ + 1; and its inverse ``[L, 2F]``, which does not see the
+        imaginary part of frequency 0 nor, for even L, that of the highest.
+    """
+    slots = torch.eye(n_slots, dtype=torch.float64)
+    frequencies = torch.eye(n_slots // 2 + 1, dtype=torch.complex128)
+    forward = torch.fft.rfft(slots, dim=0, norm="ortho")  # [F, L]
+    parts = [torch.fft.irfft(unit, n=n_slots, dim=0, norm="ortho") for unit in (frequencies, 1j * frequencies)]
+    both = torch.cat([forward.real, forward.imag]), torch.cat(parts, dim=1)
+    return both[0].to(like), both[1].to(like)
+
+
+class _SpectralProducts(torch.autograd.Function):
+    """c₁ and c₂ of all tokens ``[T, d]``.
+
+    A transform of so few slots is a small matrix product. Frequencies of a batch are as large as all of its slots; they
+    are made block by block, and once more in the backward pass, and are never all there.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, item: Tensor, text: Tensor, weight: Tensor, blocks: tuple[Block, ...], n_slots: int
+    ) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(item, text, weight)
+        ctx.blocks, ctx.n_slots = blocks, n_slots
+        forward, inverse = real_transforms(n_slots, item)
+        filters = weight.unbind(2)  # real and imaginary part, each [F, d]
+        c1, c2 = torch.empty_like(item), torch.empty_like(item)
+        for item_rows, text_rows, c1_rows, c2_rows in _blockwise(blocks, item, text, c1, c2):  # [n, m, d] each
+            first = n_slots - item_rows.shape[1]
+            ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
+            items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
+            torch.matmul(back, _times(items, filters), out=c1_rows)
+            torch.matmul(back, _times(items, texts.chunk(2, dim=1)), out=c2_rows)
         return c1, c2
 
-    def gate(self, c1: Tensor, c2: Tensor) -> Tensor:
-        """x, of two ``[..., d]``."""
-        return self.item_gating(c1).sigmoid() * c1 + self.fusion_gating(c2).sigmoid() * c2
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, c1_gradient: Tensor, c2_gradient: Tensor) -> tuple[Tensor | None, ...]:
+        item, text, weight = ctx.saved_tensors
+        forward, inverse = real_transforms(ctx.n_slots, item)
+        filters = weight.unbind(2)
+        item_gradient, text_gradient = torch.empty_like(item), torch.empty_like(text)
+        weight_gradient = torch.zeros_like(weight)
+        tokens = (item, text, c1_gradient.contiguous(), c2_gradient.contiguous(), item_gradient, text_gradient)
+        for item_rows, text_rows, c1_rows, c2_rows, item_out, text_out in _blockwise(ctx.blocks, *tokens):
+            first = ctx.n_slots - item_rows.shape[1]
+            ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
+            items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
+            g1, g2 = back.T @ c1_rows, back.T @ c2_rows  # [n, 2F, d]
+            # A product's gradient meets the conjugate of the other factor.
+            items_gradient = _times_conjugate(g1, filters).add_(_times_conjugate(g2, texts.chunk(2, dim=1)))
+            texts_gradient = _times_conjugate(g2, items.chunk(2, dim=1))
+            per_row = _times_conjugate(g1, items.chunk(2, dim=1)).sum(dim=0)  # [2F, d]
+            weight_gradient += torch.stack(per_row.chunk(2), dim=2)
+            torch.matmul(ahead.T, items_gradient, out=item_out)
+            torch.matmul(ahead.T, texts_gradient, out=text_out)
+        return item_gradient, text_gradient, weight_gradient, None, None
+
+
+def _blockwise(blocks: tuple[Block, ...], *tokens: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The blocks ``[n, m, d]`` of several ``[T, d]`` side by side; those without tokens are left out."""
+    for views in zip(*(in_blocks(values, blocks) for values in tokens), strict=True):
+        if views[0].numel():
+            yield views
+
+
+def _times(values: Tensor, factor: tuple[Tensor, ...]) -> Tensor:
+    """Complex product of ``[n, 2F, d]`` with (re, im), each ``[..., F, d]``."""
+    re, im = values.chunk(2, dim=1)
+    product = torch.empty_like(values)
+    out_re, out_im = product.chunk(2, dim=1)
+    torch.mul(re, factor[0], out=out_re).addcmul_(im, factor[1], value=-1)
+    torch.mul(re, factor[1], out=out_im).addcmul_(im, factor[0])
+    return product
+
+
+def _times_conjugate(values: Tensor, factor: tuple[Tensor, ...]) -> Tensor:
+    """Complex product of ``[n, 2F, d]`` with the conjugate of (re, im), each ``[..., F, d]``."""
+    re, im = values.chunk(2, dim=1)
+    product = torch.empty_like(values)
+    out_re, out_im = product.chunk(2, dim=1)
+    torch.mul(re, factor[0], out=out_re).addcmul_(im, factor[1])
+    torch.mul(im, factor[0], out=out_im).addcmul_(re, factor[1], value=-1)
+    return product

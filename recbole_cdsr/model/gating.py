@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from recbole_cdsr.model.slots import SlotWindows
 
@@ -86,20 +87,19 @@ class InstanceGate(nn.Module):
         gated : Tensor
             ``[T, d]``, x̂.
         positions : Tensor
-            ``[L + 1, d]``, the position table's rows at ``[B, L]`` of the windows' positions.
+            ``[T, d]``, the position table's row of each token.
         user : Tensor | None
             ``[B, d]``.
 
         Returns
         -------
         Tensor
-            ``[B, L]``; 0 where no token is.
+            ``[T]``.
         """
-        logits = windows.unpack(gated @ self.item).squeeze(2) + (positions @ self.position).squeeze(2)  # [B, L]
+        logits = (gated @ self.item + positions @ self.position).squeeze(1)  # [T]
         if user is not None:
-            logits = logits + user @ self.user  # [B, L]
-        # r / Σ r = softmax(log r): no division by a sum that may underflow.
-        log_gate = torch.nn.functional.logsigmoid(logits)
-        hidden = ~windows.taking_part
-        weights = log_gate.masked_fill(hidden, torch.finfo(log_gate.dtype).min).softmax(dim=1)
-        return weights.masked_fill(hidden, 0)
+            logits = logits + windows.pack(user @ self.user)
+        # r / Σ r = softmax(log r): no division by a sum that may underflow. Not −∞, for a row without a token.
+        log_gate = F.logsigmoid(logits)
+        slots = windows.unpack(log_gate, torch.finfo(log_gate.dtype).min)  # [B, L]
+        return windows.pack(slots.softmax(dim=1))

@@ -26,7 +26,7 @@ from recbole_cdsr.model.gating import FeatureGate, InstanceGate
 from recbole_cdsr.model.in_domain import full_sort_scores, target_domains
 from recbole_cdsr.model.layers import initialise_xavier
 from recbole_cdsr.model.losses import pairwise_softmax_surrogate, sequence_alignment
-from recbole_cdsr.model.slots import SlotWindows, backward_positions, distinct
+from recbole_cdsr.model.slots import SlotWindows, backward_positions, distinct, in_blocks
 
 LOSS_REDUCTIONS = ("mean", "sum")
 MISSING_PROFILES = ("zeros", "learnt")
@@ -179,22 +179,23 @@ class LeCDSR(FeatureTables, SequentialRecommender):
 
     def query(self, sequence: SequenceVectors, users: Tensor) -> Tensor:
         """q = u + o + mean_t x_t, ``[B, d]``."""
-        windows = sequence.windows
-        user = self.user_vectors(users) if self.use_profiles else None  # [B, d]
-        # Semantic fusion
-        x = self.fused(sequence)  # [T, d]
+        windows, user = sequence.windows, None
+        if self.use_profiles:
+            user = self.user_vectors(users[windows.order])  # [B, d]
+        # Semantic fusion; without it x = E_s, and the text enters the feature gate.
+        x, text = sequence.item, sequence.text  # [T, d]
+        if self.use_fusion:
+            x, text = self.fusion(windows, x, text), None
         # Feature gate
-        beside = None if self.use_fusion else sequence.text
-        gated = self.feature_gate(windows, x, beside, user)  # [T, d]
+        gated = self.feature_gate(windows, x, text, user)  # [T, d]
         # Instance gate
-        positions = self.position_embedding(
-            backward_positions(windows.item_ids, self.item_domain, self.n_domains, self.official_positions)
-        )  # [B, L, d]
-        weights = self.instance_gate(windows, gated, positions, user)  # [B, L]
+        ranks = backward_positions(windows.item_ids, self.item_domain, self.n_domains, self.official_positions)
+        positions = self.position_embedding(windows.pack(ranks))  # [T, d]
+        weights = self.instance_gate(windows, gated, positions, user)  # [T]
         # Union, and the mean of x *before* the feature gate, in one sum over each row.
-        weighted = windows.pack(weights)[:, None] * gated + x / windows.counts()[windows.token_rows, None]
-        union_and_mean = windows.sum_by_row(weighted)  # [B, d]
-        return union_and_mean if user is None else user + union_and_mean
+        shares = 1 / windows.counts[windows.token_rows]  # [T]
+        query = windows.sum_by_row(weights[:, None] * gated + shares[:, None] * x)  # [B, d]
+        return windows.in_batch_order(query if user is None else user + query)
 
     def user_vectors(self, users: Tensor) -> Tensor:
         """u = a_user(T_user[user]), ``[B, d]``; of users without a profile T_user is zero, or what was learnt."""
@@ -203,20 +204,12 @@ class LeCDSR(FeatureTables, SequentialRecommender):
             profiles = torch.where(profiles.any(dim=1, keepdim=True), profiles, self.default_profile)
         return self.user_adapter(profiles)
 
-    def fused(self, sequence: SequenceVectors) -> Tensor:
-        """x of every token, ``[T, d]``; E_s without fusion."""
-        if not self.use_fusion:
-            return sequence.item
-        windows = sequence.windows
-        c1, c2 = self.fusion(windows.unpack(sequence.item), windows.unpack(sequence.text))  # [B, L, d]
-        return self.fusion.gate(windows.pack(c1), windows.pack(c2))
-
     def alignment(self, sequence: SequenceVectors) -> Tensor:
-        """L_align of E_s and a(T_s), from the vectors the scores were made of."""
-        windows = sequence.windows
-        return sequence_alignment(
-            windows.unpack(sequence.item), windows.unpack(sequence.text), windows.taking_part, self.tau_align
-        )
+        """L_align of E_s and a(T_s), from the vectors the scores were made of; the mean over all tokens."""
+        blocks = sequence.windows.blocks
+        pairs = zip(in_blocks(sequence.item, blocks), in_blocks(sequence.text, blocks), strict=True)
+        losses = [sequence_alignment(item, text, self.tau_align).sum() for item, text in pairs]
+        return torch.stack(losses).sum() / max(len(sequence.item), 1)
 
     # ---- scores
 

@@ -112,7 +112,7 @@ def pairwise_softmax_surrogate(positive_scores: Tensor, negative_scores: Tensor,
     return F.relu((negative_scores - positive_scores[:, None]) / temperature + 1).sum()
 
 
-def sequence_alignment(x: Tensor, y: Tensor, taking_part: Tensor, temperature: float) -> Tensor:
+def sequence_alignment(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     r"""Contrast of matched positions inside each sequence, with soft targets from within both sides.
 
     .. math::
@@ -121,33 +121,26 @@ def sequence_alignment(x: Tensor, y: Tensor, taking_part: Tensor, temperature: f
         \ell_i &= -\textstyle\sum_j P_{ij} \log \mathrm{softmax}_{rows}(A)_{ij}
                   -\textstyle\sum_j P_{ij} \log \mathrm{softmax}_{rows}(A^\top)_{ij}
 
-    The mean of ℓ over the positions that take part, of all sequences. X and Y are not normalised and gradients flow
-    through P. The same, untransposed P weighs both directions, where one would expect Pᵀ in the second: the paper's
-    code, kept on purpose.
+    X and Y are not normalised and gradients flow through P. The same, untransposed P weighs both directions, where one
+    would expect Pᵀ in the second: the paper's code, kept on purpose.
 
     Parameters
     ----------
     x, y : Tensor
-        float ``[B, L, d]``; position t of x is paired with position t of y.
-    taking_part : Tensor
-        bool ``[B, L]``; the others are neither contrasted nor counted.
+        float ``[n, m, d]``, n sequences; position t of x is paired with position t of y.
     temperature : float
         Τ > 0.
 
     Returns
     -------
     Tensor
-        scalar; 0 when no position takes part.
+        ``[n, m]``, ℓ of each position; 0 for m = 1, where there is nothing to tell an item from.
 
     Source: LeCDSR (Information Fusion 127, 2026), alignment of id and text space.
     """
-    hidden = ~taking_part[:, None, :]  # [B, 1, L]
-    lowest = torch.finfo(x.dtype).min  # not −∞: a row without positions would become NaN
-    logits = x @ y.transpose(1, 2) / temperature  # [B, L, L]
-    within = (x @ x.transpose(1, 2) + y @ y.transpose(1, 2)) / (2 * temperature)  # [B, L, L]
-    targets = within.masked_fill(hidden, lowest).softmax(dim=2)
-    forward = logits.masked_fill(hidden, lowest).log_softmax(dim=2)
-    backward = logits.transpose(1, 2).masked_fill(hidden, lowest).log_softmax(dim=2)
-    # A hidden column has the target 0; its logarithm must not meet it.
-    losses = -(targets * (forward + backward).masked_fill(hidden, 0)).sum(dim=2)  # [B, L]
-    return losses.masked_fill(~taking_part, 0).sum() / taking_part.sum().clamp(min=1)
+    m = x.shape[1]
+    both = torch.cat([x, y], dim=1)  # [n, 2m, d]
+    gram = both @ both.transpose(1, 2) / temperature  # [n, 2m, 2m], every product at once
+    logits = gram[:, :m, m:]  # [n, m, m]
+    targets = ((gram[:, :m, :m] + gram[:, m:, m:]) / 2).softmax(dim=2)  # [n, m, m]
+    return -(targets * (logits.log_softmax(dim=2) + logits.transpose(1, 2).log_softmax(dim=2))).sum(dim=2)
