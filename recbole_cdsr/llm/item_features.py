@@ -13,18 +13,11 @@ import pandas as pd
 
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.llm import store
-from recbole_cdsr.llm.encoder_sources import (
-    DEFAULT_ENCODER,
-    EncoderNotFoundError,
-    encoder_name,
-    file_sha256,
-    locate_encoder,
-)
+from recbole_cdsr.llm.encoder_settings import EncoderSettings
+from recbole_cdsr.llm.encoder_sources import DEFAULT_ENCODER, file_sha256
 from recbole_cdsr.llm.matrix import load_matrix
 from recbole_cdsr.llm.prompts import item_texts, load_item_prompt, warn_of_unread_script
 from recbole_cdsr.llm.settings import FeatureSettings
-
-ENCODER_ONLY = "text encoder only (no LLM)"
 
 
 def build_item_features(
@@ -107,7 +100,7 @@ def item_source(settings: FeatureSettings, frame: pd.DataFrame) -> store.Feature
 def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = False) -> store.FeatureSet:
     """Item features made of the item texts: the stored set, checked, or a new one."""
     logger = logging.getLogger()
-    encoder_called = encoder_name(settings.encoder)
+    encoder_called = settings.encoder.name
     name = store.slug(encoder_called)
     prompt = load_item_prompt()
     tokens, texts = frame["item_id"].tolist(), item_texts(frame, prompt)
@@ -116,7 +109,7 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
     made_from = {
         "texts_sha256": store.hash_strings(texts),
         "prompt_version": prompt.version,
-        "made_by": ENCODER_ONLY,
+        "made_by": settings.encoder.made_by,
     }
     if not force and store.feature_set_exists(settings.features_dir, "items", name):
         expected = made_from | {"encoder": expected_encoder(settings.encoder)}
@@ -136,17 +129,9 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
     return made
 
 
-def expected_encoder(name_or_path: str | None) -> dict[str, Any]:
-    """What a stored set must say of its encoder: its name, and the hashes when it is here to be hashed."""
-    try:
-        identity = locate_encoder(name_or_path, download=False).identity()
-    except EncoderNotFoundError:
-        return {"name": encoder_name(name_or_path)}
-    # The same weights and settings give the same vectors wherever they were found.
-    by_hash = identity["weights_sha256"] is not None
-    return {key: identity[key] for key in ("name", "weights_sha256", "setup_sha256")} | (
-        {} if by_hash else {"revision": identity["revision"]}
-    )
+def expected_encoder(encoder: EncoderSettings) -> dict[str, Any]:
+    """What a stored set must say of its encoder; see `EncoderSettings.expected`."""
+    return encoder.expected()
 
 
 def said(what: str, how: str, found: store.FeatureSet, settings: FeatureSettings, name: str) -> str:

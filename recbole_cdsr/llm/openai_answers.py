@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from typing import Any
 
@@ -76,6 +77,8 @@ def embedding_answers(body: Any, count: int) -> list[Answer]:
 
 def _vector_answer(values: Any, tokens: int | None) -> Answer:
     try:
+        if isinstance(values, str):  # some services always send the bytes of float32 numbers in base64
+            values = np.frombuffer(base64.b64decode(values, validate=True), dtype="<f4")
         vector = np.asarray(values, dtype=np.float32)  # [D]
     except (TypeError, ValueError, OverflowError):
         return Answer(None, error="a vector that is no list of numbers")

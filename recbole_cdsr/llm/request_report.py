@@ -87,6 +87,9 @@ class RequestReport:
             text += "" if self.cost is None else f", cost {about}{self.cost:.4f}"
         return f"{text}."
 
+    def __str__(self) -> str:
+        return self.describe()
+
     def describe_given_up(self, most: int = 3) -> str:
         """Why requests were given up, and whom the first of each kind was about."""
         by_reason = Counter(entry.reason for entry in self.given_up)

@@ -176,7 +176,7 @@ class _Run:
         known = self.cache.get(list(self._entries))
         for key, entry in self._entries.items():
             answer = known.get(key)
-            if answer is not None and not again & _kinds(answer):
+            if answer is not None and not again & answer_kinds(answer):
                 self._take(key, answer)
             elif shard is not None and not shard.holds(key):
                 self.report.not_in_shard += 1
@@ -386,7 +386,8 @@ class _Run:
                 raise
 
 
-def _kinds(answer: Answer) -> set[str]:
+def answer_kinds(answer: Answer) -> set[str]:
+    """Which of the kinds that `llm_ask_again` names an answer is."""
     return {kind for kind in ("empty", "truncated", "refused") if getattr(answer, kind)}
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from recbole_cdsr.config_reading import choice, setting, whole_number, wrong
-from recbole_cdsr.llm.encoder import SentenceTransformerEncoder, TextEncoder
+from recbole_cdsr.llm.encoder import TextEncoder
+from recbole_cdsr.llm.encoder_settings import EncoderSettings
 
 GENERATORS = ("extractive", "none")
 ENCODINGS = ("vectors", "text")
@@ -35,8 +36,7 @@ class FeatureSettings:
         self.dataset_dir = Path(setting(config, "data_path", "."))
         self.domain_field = str(setting(config, "DOMAIN_FIELD", "domain"))
         self.features_dir = Path(setting(config, "llm_features_dir", self.dataset_dir / "features")).expanduser()
-        self.encoder = _name_or_path(config, "llm_encoder")
-        self.batch_size = whole_number(config, "llm_batch_size", default=128)
+        self.encoder = EncoderSettings(config, dataset_name)
         self.item_features_file = _name_or_path(config, "item_features_file")
         generator = choice(config, "profile_generator", GENERATORS, default="extractive")
         self.use_profiles = bool(setting(config, "use_profiles", True)) and generator != "none"
@@ -55,7 +55,7 @@ class FeatureSettings:
 
     def text_encoder(self) -> TextEncoder:
         """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused."""
-        return SentenceTransformerEncoder(self.encoder, device=self.device, batch_size=self.batch_size)
+        return self.encoder.text_encoder()
 
 
 def _name_or_path(config: Mapping[str, Any], key: str) -> str | None:

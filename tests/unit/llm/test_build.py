@@ -10,7 +10,7 @@ import pytest
 
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import build_item_features, build_llm_features
-from recbole_cdsr.llm.item_features import ENCODER_ONLY
+from recbole_cdsr.llm.encoder_settings import ENCODER_ONLY
 from recbole_cdsr.llm.profiles import EXTRACTIVE_PROFILER, cluster_items, interest_clusters, profile_vectors
 
 from .flat_dataset import FlatDataset

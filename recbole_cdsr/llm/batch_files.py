@@ -1,0 +1,320 @@
+"""Files of OpenAI's Batch API: requests out, results in.
+
+One line is one request or one result; `custom_id` is the cache key, so that results may come in any order, in part, in
+several files, and each exactly once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from recbole_cdsr.errors import ConfigError, FeatureError
+from recbole_cdsr.files import replacing
+from recbole_cdsr.llm.generator import Answer, ChatRequest, TextGenerator
+from recbole_cdsr.llm.openai_answers import (
+    MalformedAnswerError,
+    chat_answer,
+    embedding_answers,
+    error_in,
+    is_refusal,
+    refused,
+)
+from recbole_cdsr.llm.openai_generator import OpenAIGenerator
+from recbole_cdsr.llm.request_limits import RequestLimits
+from recbole_cdsr.llm.request_runner import answer_kinds, chat_entries
+from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
+
+CHAT_URL = "/v1/chat/completions"
+EMBEDDINGS_URL = "/v1/embeddings"
+# What one file may hold by OpenAI's rules: 50,000 requests and 200 MB.
+MAX_REQUESTS = 50_000
+MAX_BYTES = 200_000_000
+_COMMIT_LINES = 500
+_UNKNOWN_PROMPT = "unknown (imported)"
+
+
+@dataclass(frozen=True)
+class BatchExport:
+    """Files that were written: their paths, the requests in them, and those the cache knew already."""
+
+    files: tuple[Path, ...]
+    requests: int
+    known: int
+
+    def describe(self) -> str:
+        """A sentence for the log."""
+        names = ", ".join(str(file) for file in self.files) or "no file"
+        return f"{self.requests:,} requests were written to {names}; {self.known:,} are answered already."
+
+
+@dataclass
+class BatchImport:
+    """What a file of results brought.
+
+    Attributes
+    ----------
+    lines : int
+        Lines that hold anything.
+    answered, known : int
+        New answers; results whose answer the cache had.
+    empty, truncated, refused : int
+        Among the new answers.
+    prompt_tokens, completion_tokens : int
+        Of the new answers.
+    failed : list of GivenUp
+        Results that are errors; these requests can be exported or asked again.
+    not_exported : int
+        New answers to requests that this cache did not write into a batch file; kept all the same.
+    damaged : list of int
+        Line numbers that are no results, such as the last one of a download that was cut off.
+    """
+
+    lines: int = 0
+    answered: int = 0
+    known: int = 0
+    empty: int = 0
+    truncated: int = 0
+    refused: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    failed: list[GivenUp] = field(default_factory=list)
+    not_exported: int = 0
+    damaged: list[int] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """A sentence or two for the log."""
+        parts = [f"{self.answered:,} new answers", f"{self.known:,} known"]
+        parts += [
+            f"{count:,} {word}"
+            for count, word in (
+                (self.empty, "empty"),
+                (self.truncated, "cut off at the token limit"),
+                (self.refused, "withheld by a content filter"),
+                (self.not_exported, "not exported from this cache"),
+                (len(self.failed), "failed"),
+                (len(self.damaged), "lines that are no results"),
+            )
+            if count
+        ]
+        text = (
+            f"{self.lines:,} results: {', '.join(parts)}; {self.prompt_tokens:,} + {self.completion_tokens:,} tokens."
+        )
+        if self.failed:
+            reason, count = Counter(entry.reason for entry in self.failed).most_common(1)[0]
+            text += f" {count:,} x {reason}; these requests are asked or exported again."
+        if self.damaged:
+            text += f" The first line that is no result is line {self.damaged[0]}."
+        return text
+
+
+def export_batch(
+    path: str | os.PathLike[str],
+    generator: TextGenerator,
+    requests: Sequence[ChatRequest],
+    cache: ResponseCache,
+    limits: RequestLimits | None = None,
+) -> BatchExport:
+    """Write the requests that the cache cannot answer as a Batch API file.
+
+    Parameters
+    ----------
+    path
+        The file; more than 50,000 requests or 200 MB go on in `<name>-2.jsonl`, `<name>-3.jsonl`, ...
+    generator
+        An `OpenAIGenerator`.
+    requests, cache, limits
+        As `run_requests` takes them; of the limits `shard` and `ask_again` count.
+
+    Raises
+    ------
+    ConfigError
+        The generator is none of an OpenAI-compatible service.
+    FeatureError
+        A file or the cache cannot be written.
+    """
+    if not isinstance(generator, OpenAIGenerator):
+        raise ConfigError(
+            f"Batch files are for OpenAI-compatible services, and the generator is {generator.name}; set "
+            "llm_generator=openai and llm_model."
+        )
+    entries = chat_entries(generator, requests)
+    return export_entries(
+        path, entries, CHAT_URL, lambda content: {"model": generator.model, **generator.body(content)}, cache, limits
+    )
+
+
+def export_entries(
+    path: str | os.PathLike[str],
+    entries: Sequence[CacheEntry],
+    url: str,
+    body: Callable[[Any], Mapping[str, Any]],
+    cache: ResponseCache,
+    limits: RequestLimits | None = None,
+) -> BatchExport:
+    """What `export_batch` does, for any endpoint.
+
+    Parameters
+    ----------
+    path, cache, limits
+        As there.
+    entries
+        What is asked.
+    url
+        Of the endpoint, as the Batch API names it.
+    body
+        From an entry's content to the request's body.
+    """
+    limits = limits or RequestLimits()
+    distinct = {entry.key: entry for entry in entries}
+    kept = cache.get(list(distinct))
+    repeated = [key for key, answer in kept.items() if limits.ask_again & answer_kinds(answer)]
+    missing = [
+        entry
+        for key, entry in distinct.items()
+        if (key not in kept or key in repeated) and (limits.shard is None or limits.shard.holds(key))
+    ]
+    lines = (
+        json.dumps({"custom_id": entry.key, "method": "POST", "url": url, "body": body(entry.content)}) + "\n"
+        for entry in missing
+    )
+    if repeated:
+        cache.forget(repeated)
+    # Noted before the file is there: results whose requests are not known could only be kept, not told from strangers'.
+    cache.note_export(missing, os.fspath(path))
+    files = _write_parts(Path(path), lines) if missing else ()
+    exported = BatchExport(files, len(missing), len(kept) - len(repeated))
+    logging.getLogger().info(exported.describe())
+    return exported
+
+
+def _write_parts(path: Path, lines: Iterator[str]) -> tuple[Path, ...]:
+    files: list[Path] = []
+    count = size = 0
+    try:
+        with ExitStack() as open_files:
+            stream: Any = None
+            for line in lines:
+                if stream is None or count == MAX_REQUESTS or size + len(line) > MAX_BYTES:
+                    files.append(path if not files else path.with_name(f"{path.stem}-{len(files) + 1}{path.suffix}"))
+                    files[-1].parent.mkdir(parents=True, exist_ok=True)
+                    part = open_files.enter_context(replacing(files[-1]))
+                    stream = open_files.enter_context(part.open("w", encoding="utf-8"))
+                    count = size = 0
+                stream.write(line)
+                count, size = count + 1, size + len(line)
+    except OSError as error:
+        raise FeatureError(f"The batch file {path} cannot be written ({error.strerror or error}).") from None
+    return tuple(files)
+
+
+def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImport:
+    """Fill the cache from a file of results or errors of the Batch API.
+
+    Parameters
+    ----------
+    path
+        Results in any order; some may be missing, be there twice, or be cut off.
+    cache
+        Of the dataset.
+
+    Returns
+    -------
+    BatchImport
+
+    Raises
+    ------
+    FeatureError
+        The file cannot be read, holds no result at all, or the cache cannot be written.
+    """
+    report = BatchImport()
+    results: dict[str, Answer | str] = {}
+    try:
+        with open(path, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.strip():
+                    continue
+                report.lines += 1
+                found = _result(line)
+                if found is None:
+                    report.damaged.append(number)
+                    continue
+                key, result = found
+                if not isinstance(results.get(key), Answer):  # a later error takes nothing back
+                    results[key] = result
+                if len(results) >= _COMMIT_LINES:
+                    _keep(results, cache, report)
+                    results = {}
+    except OSError as error:
+        raise FeatureError(f"The batch file {path} cannot be read ({error.strerror or error}).") from None
+    _keep(results, cache, report)
+    if report.lines and len(report.damaged) == report.lines:
+        raise FeatureError(
+            f'{path} holds no result of a batch: a line is {{"custom_id": ..., "response": ...}}; give the output or '
+            "error file that the Batch API made, not the file of requests."
+        )
+    logging.getLogger().info(f"{path}: {report.describe()}")
+    return report
+
+
+def _result(line: bytes) -> tuple[str, Answer | str] | None:
+    """A line's key and its answer, or why there is none; None where the line is no result."""
+    try:
+        value = json.loads(line)
+        key, response, error = value["custom_id"], value.get("response"), value.get("error")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{64}", key) or (response is None and error is None):
+        return None
+    body = response.get("body") if isinstance(response, Mapping) else None
+    status = response.get("status_code") if isinstance(response, Mapping) else None
+    fault = body.get("error") if isinstance(body, Mapping) else None
+    if is_refusal(fault) or is_refusal(error):
+        return key, refused()
+    if error or fault or status not in (200, None):
+        return key, f"the batch says: status {status}{error_in({'error': fault or error})}"
+    try:
+        if isinstance(body, Mapping) and "data" in body:
+            answer = embedding_answers(body, 1)[0]
+        else:
+            answer = chat_answer(body)
+    except MalformedAnswerError as malformed:
+        return key, f"the batch says: {malformed}"
+    return key, answer if answer.answered else f"the batch says: {answer.error}"
+
+
+def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: BatchImport) -> None:
+    keys = list(results)
+    known = cache.get(keys)
+    exported = cache.exported(keys)
+    answers: list[tuple[CacheEntry, Answer]] = []
+    failed: list[GivenUp] = []
+    for key, result in results.items():
+        entry = exported.get(key)
+        if key in known:
+            report.known += 1
+        elif isinstance(result, Answer):
+            if entry is None:
+                report.not_exported += 1
+                entry = CacheEntry(key, "openai", "unknown", {}, _UNKNOWN_PROMPT, None)
+            answers.append((entry, result))
+        else:
+            failed.append(GivenUp(key, entry.label if entry else "", result))
+    cache.store(answers)
+    cache.give_up(failed)
+    report.failed += failed
+    for _, answer in answers:
+        report.answered += 1
+        report.refused += answer.refused
+        report.truncated += answer.truncated
+        report.empty += answer.empty and not answer.refused
+        report.prompt_tokens += answer.prompt_tokens or 0
+        report.completion_tokens += answer.completion_tokens or 0

@@ -1,0 +1,166 @@
+"""A text encoder made of a decoder LLM: the states of its last layer, of the last token or their mean."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm import local_models
+from recbole_cdsr.llm.matrix import check_finite
+
+POOLINGS = ("last", "mean")
+
+
+def decoder_name(name_or_path: str, pooling: str) -> str:
+    """The name that features made with such an encoder are filed under."""
+    return f"{local_models.local_model_name(name_or_path)}:{pooling}"
+
+
+class TransformersEncoder:
+    """A `TextEncoder` of any model of `transformers`.
+
+    Parameters
+    ----------
+    name_or_path : str
+        Folder or hub name.
+    pooling : {"last", "mean"}
+        The state of a text's last token, which in a decoder has seen all others, or the mean over its tokens.
+    max_tokens : int
+        Where texts are cut.
+    device, dtype, device_map
+        As `local_models.load_weights` takes them.
+    batch_size : int
+        Texts per forward pass.
+
+    Raises
+    ------
+    FeatureError
+        The model is not found.
+
+    Notes
+    -----
+    Vectors are the states as they are, not scaled to length 1. The weights are loaded with the first use.
+    """
+
+    def __init__(
+        self,
+        name_or_path: str,
+        *,
+        pooling: str = "last",
+        max_tokens: int = 512,
+        device: str = "cpu",
+        dtype: str = "auto",
+        device_map: str | None = None,
+        batch_size: int = 32,
+    ) -> None:
+        if pooling not in POOLINGS:
+            raise ValueError(f"pooling is {pooling!r}, not one of {', '.join(POOLINGS)}")
+        self.source = local_models.locate_model("llm_encoder", name_or_path)
+        self.pooling, self.max_tokens, self.batch_size = pooling, max_tokens, batch_size
+        self.device, self.device_map = device, device_map
+        self._dtype = local_models.resolved_dtype(dtype, device if device_map is None else "cuda")
+        self._tokenizer_loaded: Any = None
+        self._model_loaded: Any = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.source.name}:{self.pooling}"
+
+    @property
+    def dim(self) -> int:
+        return int(self._model().config.get_text_config(decoder=True).hidden_size)
+
+    def provenance(self) -> dict[str, Any]:
+        """`name`, `revision`, hashes, `pooling`, `max_tokens`, `dtype`, and the library's version."""
+        return self.source.identity() | {
+            "name": self.name,
+            "pooling": self.pooling,
+            "max_tokens": self.max_tokens,
+            "dtype": self._dtype,
+            "library": local_models.library(),
+        }
+
+    def encode(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+        """Encode texts; equal texts are computed once, and batches are made of texts of similar length.
+
+        Parameters
+        ----------
+        texts : sequence of str
+            Cut at `max_tokens`.
+        show_progress : bool
+            Whether to draw a progress bar.
+
+        Returns
+        -------
+        np.ndarray
+            float32 `[len(texts), dim]`.
+
+        Raises
+        ------
+        FeatureError
+            The model cannot be loaded, has no memory for a single text, or gives NaN or infinity.
+        """
+        if not len(texts):
+            return np.zeros((0, self.dim), dtype=np.float32)
+        text_of, unique = pd.factorize(np.asarray(texts, dtype=object))  # [n], [u]
+        # Long ones first: a device that has not the memory says so at once.
+        order = np.argsort([-len(text) for text in unique], kind="stable")  # [u]
+        vectors = np.empty((len(unique), self.dim), dtype=np.float32)  # [u, D]
+        with tqdm(total=len(unique), desc=self.name[-40:], unit=" texts", disable=not show_progress) as bar:
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
+                vectors[batch] = self._encoded([unique[place] for place in batch])
+                bar.update(len(batch))
+        check_finite(vectors, f"The encoder {self.name} gave", "try llm_dtype=float32, another llm_encoder or device")
+        return vectors if len(unique) == len(texts) else vectors[text_of]  # [n, D]
+
+    def _encoded(self, texts: list[str]) -> np.ndarray:
+        import torch
+
+        try:
+            with torch.inference_mode():
+                return self._pooled(texts).float().cpu().numpy()  # [B, D]
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            if len(texts) == 1:
+                raise FeatureError(
+                    f"The device has not the memory for {self.name} with a text of up to {self.max_tokens} tokens; set "
+                    "llm_device_map=auto, llm_dtype=bfloat16, or a smaller llm_encoder_max_tokens."
+                ) from None
+            half = len(texts) // 2
+            return np.concatenate([self._encoded(texts[:half]), self._encoded(texts[half:])])
+
+    def _pooled(self, texts: list[str]) -> Any:
+        model, tokenizer = self._model(), self._tokenizer()
+        bound = local_models.longest_prompt(model)
+        longest = self.max_tokens if bound is None else min(self.max_tokens, bound)
+        pad_id = local_models.pad_token(tokenizer)
+        rows = [row or [pad_id] for row in tokenizer(texts, truncation=True, max_length=longest)["input_ids"]]
+        ids, mask = local_models.padded(rows, pad_id, left=False)  # [B, L]
+        device = model.get_input_embeddings().weight.device
+        ids, mask = ids.to(device), mask.to(device)
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state  # [B, L, D]
+        lengths = mask.to(states.device).sum(dim=1)  # [B]
+        if self.pooling == "last":
+            return states[range(len(rows)), lengths - 1]  # [B, D]
+        weights = mask.to(states.device).unsqueeze(-1)  # [B, L, 1]
+        # In float32: a sum over hundreds of bfloat16 states would lose what tells texts apart.
+        return (states.float() * weights).sum(dim=1) / lengths.unsqueeze(-1)  # [B, D]
+
+    def _tokenizer(self) -> Any:
+        if self._tokenizer_loaded is None:
+            self._tokenizer_loaded = local_models.load_tokenizer("llm_encoder", self.source)
+            self._tokenizer_loaded.truncation_side = "right"
+        return self._tokenizer_loaded
+
+    def _model(self) -> Any:
+        if self._model_loaded is None:
+            self._model_loaded = local_models.load_weights(
+                "llm_encoder", self.source, "AutoModel", self.device, self._dtype, self.device_map
+            )
+        return self._model_loaded
