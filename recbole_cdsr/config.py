@@ -41,6 +41,7 @@ from recbole_cdsr.config_values import (
     split_config_files,
 )
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.model.injection_settings import check_injection
 
 __all__ = ["OUR_MODELS", "CDSRConfig", "split_config_files"]
 
@@ -253,6 +254,7 @@ class CDSRConfig(Config):
         self._settle_evaluation(final)
         self._settle_negatives(final)
         self._settle_rows(final)
+        self.notices += check_injection(self.model, self.model_class, final)
         self._data_root = final["data_path"]
         try:
             super()._set_default_parameters()

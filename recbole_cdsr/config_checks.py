@@ -12,6 +12,7 @@ from recbole_cdsr import config_llm_keys as llm_keys
 from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.model import injection_settings as injection
 
 # Keys of ours (and of RecBole's overall settings) whose default is null, with the kind they take when they are set.
 NULLABLE: dict[str, type] = {
@@ -35,9 +36,10 @@ NULLABLE: dict[str, type] = {
     "unload_col": dict,
     "unused_col": dict,
     **llm_keys.NULLABLE,
+    **injection.NULLABLE,
 }
 # What a mapping or list of RecBole's looks like, where its default does not show it.
-EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}", **llm_keys.EXAMPLES}
+EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}", **llm_keys.EXAMPLES, **injection.EXAMPLES}
 # RecBole's model YAML gives these a whole number by default, but its models read other kinds just as well.
 REAL_VALUED = frozenset(
     [
@@ -92,6 +94,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "ties": ("half", "recbole"),
     "candidate_domains": ("target", "all"),
     "exclude_history": (True, False, "recbole"),
+    injection.KEY: injection.MODES,
     "transform": ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
     **llm_keys.CHOICES,
 }
@@ -134,6 +137,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "pseudo_min_names": _at_least(1),
     **{key: _at_least(least) for key, least in llm_keys.AT_LEAST.items()},
     **dict.fromkeys(llm_keys.MORE_THAN_0, _POSITIVE),
+    **{key: _at_least(1) for key in injection.AT_LEAST_1},
+    **dict.fromkeys(injection.MORE_THAN_0, _POSITIVE),
 }
 _KIND_NAMES = {
     bool: "True or False",

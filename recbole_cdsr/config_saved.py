@@ -9,6 +9,7 @@ from typing import Any
 
 from recbole_cdsr import config_llm_keys
 from recbole_cdsr.config_values import Plain, plain_copy
+from recbole_cdsr.model import injection_settings
 
 # What RecBole derives from the rest, or what belongs to this process: never part of a saved configuration.
 DERIVED = frozenset(
@@ -89,5 +90,8 @@ def fingerprint(plain: Mapping[str, Plain]) -> str:
         return int(value) if isinstance(value, float) and value.is_integer() else value
 
     training = {key: canonical(value) for key, value in plain.items() if key not in NOT_TRAINING}
+    if training.get(injection_settings.KEY) in (None, injection_settings.OFF):
+        for key in (injection_settings.KEY, *injection_settings.READ_BY):  # nothing reads them
+            training.pop(key, None)
     training["eval_candidates"] = training["eval_candidates"][:1]  # the entry that selects the model
     return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]

@@ -22,7 +22,9 @@ from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
+from recbole_cdsr.model.injection import inject, plan_injection
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
+from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
 
@@ -87,6 +89,8 @@ def run_recbole_cdsr(
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = _build_model(config, train_data._dataset)
+    features_seconds += _inject_features(config, network, data)
+    network = network.to(config["device"])
     logger.info(network)
     _log_flops(config, network, data)
 
@@ -192,7 +196,23 @@ def _build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRec
             f"{config['model']} cannot be built with these settings on '{config['dataset']}' "
             f"({type(error).__name__}: {error}); change the setting or the columns it names."
         ) from error
-    return network.to(config["device"])
+    return network
+
+
+def _inject_features(config: CDSRConfig, network: AbstractRecommender, data: CrossDomainDataset) -> float:
+    """Put LLM features into the model's tables if that is asked for; returns the seconds spent on features."""
+    plan = plan_injection(network, config, data.item_num, data.user_num)
+    if plan is None:
+        return 0.0
+    started = time()
+    if not plan.user_tables:
+        config["use_profiles"] = False  # nothing would read them
+    drawn = random_states()
+    features = data.llm_features
+    restore_random_states(drawn)  # it must not matter whether they were there already
+    seconds = time() - started
+    inject(network, plan, features)
+    return seconds
 
 
 def _rows_out_of_reach(config: CDSRConfig, *loaders: JudgedRowsLoader) -> str | None:

@@ -23,6 +23,7 @@ from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.files import replacing
+from recbole_cdsr.model.injection_settings import variant
 
 NOT_APPLICABLE = "n/a"
 
@@ -32,6 +33,7 @@ def header(config: CDSRConfig, data: CrossDomainDataset) -> dict[str, Any]:
     settings = config.plain()
     return {
         "model": config["model"],
+        "variant": variant(config),
         "dataset": config["dataset"],
         "seed": config["seed"],
         "synthetic": data.card.synthetic if data.card is not None else None,
@@ -62,6 +64,7 @@ def of_run(
     """
     selection = trainer.domain_selection
     return header(config, data) | {
+        "injection": getattr(trainer.model, "llm_injection", None),
         "best_valid_score": float(best_score) if math.isfinite(best_score) else None,
         "best_valid": best_valid,
         "best_epoch": trainer.best_epoch if selection is None else dict(selection.epochs),
@@ -75,6 +78,7 @@ def not_applicable(config: CDSRConfig, data: CrossDomainDataset, reason: str, se
     """The result of a model that the protocol has nothing to judge by on this dataset."""
     cells = dict.fromkeys(("overall", "domains", "groups"), NOT_APPLICABLE)
     return header(config, data) | {
+        "injection": None,
         "best_valid_score": None,
         "best_valid": NOT_APPLICABLE,
         "best_epoch": None,

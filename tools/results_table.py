@@ -17,7 +17,7 @@ METRICS = ("ndcg@10", "hit@10")
 
 def label(result: dict) -> str:
     """Name of a row: the model, and what sets its configuration apart."""
-    name = result["model"]
+    name = result.get("variant", result["model"])
     if result["config"].get("llm_permute_seed") is not None and result["features"]:
         name += " (permuted text)"
     return name

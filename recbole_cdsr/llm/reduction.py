@@ -11,23 +11,23 @@ import scipy.linalg
 _BLOCK_ROWS = 8192
 
 
-def pca(matrix: np.ndarray, dim: int) -> np.ndarray:
-    """Project centred rows onto their first principal components.
+def principal_axes(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and first principal axes of the rows of a matrix.
 
-    ``Y = (X - mean(X)) V``, the columns of V the eigenvectors of ``(X - mean)ᵀ(X - mean)`` by falling
-    eigenvalue, each signed so that its largest component (in absolute value) is positive. Not whitened.
+    The axes are the eigenvectors of ``(X - mean)ᵀ(X - mean)`` by falling eigenvalue, each signed so that its largest
+    component (in absolute value) is positive.
 
     Parameters
     ----------
     matrix : np.ndarray
         float32 `[n, D]`, n ≥ 1.
     dim : int
-        Components wanted, ≥ 1; clamped to `min(D, n)`, which is logged.
+        Axes wanted, ≥ 1; clamped to `min(D, n)`, which is logged.
 
     Returns
     -------
-    np.ndarray
-        float32 `[n, min(dim, D, n)]`. Computed in float64 over the D x D covariance.
+    (mean, axes)
+        float64 `[D]` and float64 `[D, min(dim, D, n)]`.
     """
     n, width = matrix.shape
     if dim < 1 or n < 1:
@@ -43,11 +43,33 @@ def pca(matrix: np.ndarray, dim: int) -> np.ndarray:
     _, vectors = scipy.linalg.eigh(scatter, subset_by_index=(width - kept, width - 1))  # [D, kept], rising eigenvalue
     vectors = vectors[:, ::-1]
     largest = np.abs(vectors).argmax(axis=0)  # [kept]
-    vectors = vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0)
-    reduced = np.empty((n, kept), dtype=np.float32)
-    for start in range(0, n, _BLOCK_ROWS):
-        reduced[start : start + _BLOCK_ROWS] = (matrix[start : start + _BLOCK_ROWS] - mean) @ vectors
+    return mean, vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0)
+
+
+def project(matrix: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """``Y = (X - mean) V``: float32 `[n, kept]` of rows `[n, D]` on axes `[D, kept]`, not whitened."""
+    reduced = np.empty((len(matrix), axes.shape[1]), dtype=np.float32)
+    for start in range(0, len(matrix), _BLOCK_ROWS):
+        reduced[start : start + _BLOCK_ROWS] = (matrix[start : start + _BLOCK_ROWS] - mean) @ axes
     return reduced
+
+
+def pca(matrix: np.ndarray, dim: int) -> np.ndarray:
+    """Project centred rows onto their first principal components: `project` on `principal_axes`.
+
+    Parameters
+    ----------
+    matrix : np.ndarray
+        float32 `[n, D]`, n ≥ 1.
+    dim : int
+        Components wanted, ≥ 1; clamped to `min(D, n)`, which is logged.
+
+    Returns
+    -------
+    np.ndarray
+        float32 `[n, min(dim, D, n)]`. Computed in float64 over the D x D covariance.
+    """
+    return project(matrix, *principal_axes(matrix, dim))
 
 
 def pca_over_all(items: np.ndarray, dim: int) -> np.ndarray:

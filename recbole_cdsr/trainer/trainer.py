@@ -27,6 +27,7 @@ from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
 from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
+from recbole_cdsr.model.injection_settings import KEY, OFF
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
 from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
@@ -56,6 +57,11 @@ class CDSRTrainerMixin:
     """
 
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
+        if (config[KEY] or OFF) != OFF and not hasattr(model, "llm_injection"):
+            raise ConfigError(
+                f"{KEY} is {config[KEY]!r}, but nothing was injected into this {config['model']}; train it by "
+                "run_recbole_cdsr, or call recbole_cdsr.model.injection.inject first."
+            )
         try:
             # RecBole looks for it and then makes it, which trips when two runs start at once.
             with suppress(FileExistsError):  # a file of that name: the run directory says so

@@ -128,6 +128,14 @@ class TestKinds:
             ("numerical_features", None),
             ("alias_of_item_id", "item"),
             ("unload_col", True),
+            ("llm_injection", "adaptor"),
+            ("llm_injection", True),
+            ("llm_item_tables", "item_embedding"),
+            ("llm_user_tables", [5]),
+            ("llm_injection_std", 0),
+            ("llm_injection_std", float("inf")),
+            ("llm_injection_dim", 0),
+            ("llm_adapter_hidden", 2.5),
         ],
     )
     def test_a_value_out_of_range_is_refused(self, key, value):
@@ -252,6 +260,17 @@ class TestRefusals:
         assert refusal(command_line=["--epochs", "5"]) == "--epochs 5 is not understood: write --epochs=5."
         assert "positional" in refusal(command_line=["positional"])
         assert "given twice" in refusal(command_line=["--epochs=5", "--epochs=6"])
+
+    def test_features_are_not_injected_into_a_model_that_is_made_of_them(self):
+        sentence = refusal(model="LLM4CDSR", settings={"llm_injection": "init"})
+        assert sentence.startswith("llm_injection is 'init', but LLM4CDSR is built on LLM features already; remove ")
+
+    def test_keys_of_injection_that_nothing_reads_are_named(self):
+        settings = {"llm_injection": "init", "llm_adapter_hidden": 8}
+        assert make("SASRec", settings=settings).notices == [
+            "llm_adapter_hidden is not used: llm_injection is init, and it belongs to adapter."
+        ]
+        assert make("SASRec", settings=settings | {"llm_injection": "adapter"}).notices == []
 
     def test_objects_are_refused(self):
         assert "object" in refusal(settings={"note": object()})

@@ -62,6 +62,17 @@ class TestNothingIsEvaluated:
         assert trace.exists()
 
 
+class TestInjection:
+    def test_keys_that_nothing_reads_make_no_other_run(self):
+        assert make("SASRec").fingerprint() == make("SASRec", settings={"llm_adapter_hidden": 8}).fingerprint()
+        assert make("SASRec").fingerprint() == make("SASRec", settings={"llm_injection": None}).fingerprint()
+
+    def test_modes_and_their_keys_make_another_run(self):
+        given = [{}, {"llm_injection": "init"}, {"llm_injection": "adapter"}]
+        given += [given[2] | {"llm_adapter_hidden": 8}, given[2] | {"llm_item_tables": ["item_embedding"]}]
+        assert len({make("SASRec", settings=settings).fingerprint() for settings in given}) == len(given)
+
+
 class TestSaving:
     @pytest.mark.parametrize("model", [OURS, "SASRecBCE", "SASRec", "BPR", "Pop"])
     def test_plain_data_rebuilds_the_configuration(self, model, tmp_path):
