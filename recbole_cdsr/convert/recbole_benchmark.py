@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
+from recbole_cdsr.convert.interactions import Interactions
 from recbole_cdsr.data.atomic import text_cells
 from recbole_cdsr.data.sequences import Rows, SequenceLog, leave_one_out, pre_split
 from recbole_cdsr.errors import ConfigError, DataError
@@ -39,20 +40,20 @@ def check_benchmark_length(max_length: int) -> int:
 
 
 def write_recbole_benchmark(
-    folder: Path, name: str, parts: Mapping[str, pd.DataFrame], max_length: int = MAX_ITEM_LIST_LENGTH
+    folder: Path, name: str, parts: Mapping[str, Interactions], max_length: int = MAX_ITEM_LIST_LENGTH
 ) -> None:
     """Write the three files and the settings that belong to them.
 
     Parameters
     ----------
-    folder
+    folder : Path
         The dataset's folder.
-    name
+    name : str
         The dataset's name.
-    parts
-        Rows with `user_id`, `item_id` and `timestamp`: one frame under the key `""`, which is split by leave-one-out,
-        or `train`, `valid` and `test` of pre-split data, in the latter two of which a user's last row is the target.
-    max_length
+    parts : Mapping[str, Interactions]
+        All rows under the key `""`, which are split by leave-one-out, or `train`, `valid` and `test` of pre-split
+        data, whose users are numbered together; in the latter two a user's last row is the target.
+    max_length : int
         Items of a list at most; RecBole's `MAX_ITEM_LIST_LENGTH` must not be less.
 
     Raises
@@ -64,22 +65,22 @@ def write_recbole_benchmark(
         or to judge, or when a file cannot be written.
     """
     check_benchmark_length(max_length)
-    frames = [parts[""]] if "" in parts else [parts[part] for part in PARTS]
-    merged = pd.concat([frame[["user_id", "item_id", "timestamp"]] for frame in frames], ignore_index=True)
-    user_codes, users = pd.factorize(merged["user_id"])
-    item_codes, items = pd.factorize(merged["item_id"])
-    times = merged["timestamp"].to_numpy(dtype=np.float64)
     if "" in parts:
-        log = leave_one_out(user_codes, item_codes, times)
+        rows = parts[""]
+        log = leave_one_out(rows.users, rows.items, rows.times)
     else:
-        log = pre_split(user_codes, item_codes, times, [len(frame) for frame in frames])
-    tokens = pd.Series(items, dtype=object)
+        files = [parts[part] for part in PARTS]
+        columns = (np.concatenate([getattr(rows, column) for rows in files]) for column in ("users", "items", "times"))
+        log = pre_split(*columns, [len(rows) for rows in files])
+        rows = files[0]
+    tokens = pd.Series(rows.item_tokens, dtype=object)
     if (spaced := tokens.str.contains(r"\s", regex=True)).any():
         raise DataError(
             f"--recbole-benchmark: item {tokens[spaced].iloc[0]!r} holds white space, which separates the items of a "
             "list in RecBole's files; leave the option out."
         )
-    user_cells = text_cells(folder / f"{name}.recbole.train.inter", pd.Series(users, name="user_id"), "token")
+    users = pd.Series(rows.user_tokens, name="user_id", dtype=object)
+    user_cells = text_cells(folder / f"{name}.recbole.train.inter", users, "token")
     lines = _Lines(log, user_cells, tokens, max_length)
     for part, rows in zip(PARTS, (log.prefix_rows(fold_in=False), log.valid, log.test), strict=True):
         path = folder / f"{name}.recbole.{part}.inter"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
 
 from recbole_cdsr.config import CDSRConfig
-from recbole_cdsr.convert.overlap import leave_one_out_files, with_overlap_ratio
+from recbole_cdsr.convert.interactions import Interactions
+from recbole_cdsr.convert.overlap import OverlapDilution, leave_one_out_files, with_overlap_ratio
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.quick_start import create_dataset
@@ -46,6 +47,48 @@ def random_interactions(items: pd.DataFrame, n_users: int = 60, seed: int = 0) -
     return pd.concat(frames, ignore_index=True)
 
 
+def numbered(parts: dict[str, pd.DataFrame], items: pd.DataFrame) -> dict[str, Interactions]:
+    """Frames as the converters hold them."""
+    users, user_tokens = pd.factorize(pd.concat([frame["user_id"] for frame in parts.values()]))
+    domains, names = pd.factorize(items["domain"])
+    index, stop, found = pd.Index(items["item_id"]), 0, {}
+    for part, frame in parts.items():
+        stop += len(frame)
+        found[part] = Interactions(
+            users=users[stop - len(frame) : stop].astype(np.int32),
+            items=index.get_indexer(frame["item_id"]).astype(np.int32),
+            times=frame["timestamp"].to_numpy(dtype=np.float64),
+            ratings=None,
+            user_tokens=user_tokens.to_numpy(dtype=object),
+            item_tokens=items["item_id"].to_numpy(dtype=object),
+            item_domains=domains,
+            domain_names=tuple(names),
+        )
+    return found
+
+
+def as_frame(rows: Interactions) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "user_id": rows.user_tokens[rows.users],
+            "item_id": rows.item_tokens[rows.items],
+            "timestamp": rows.times,
+        }
+    )
+
+
+def diluted_at(
+    parts: dict[str, pd.DataFrame], items: pd.DataFrame, ratio: float, seed: int
+) -> tuple[OverlapDilution, dict[str, pd.DataFrame]]:
+    diluted = with_overlap_ratio(numbered(parts, items), ratio, seed)
+    return diluted, {part: as_frame(rows) for part, rows in diluted.parts.items()}
+
+
+def plain_leave_one_out(whole: pd.DataFrame, items: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    files = leave_one_out_files(numbered({"": whole}, items)[""])
+    return {part: as_frame(rows) for part, rows in files.items()}
+
+
 def sequences(frame: pd.DataFrame) -> dict[str, list[str]]:
     return frame.groupby("user_id", sort=False)["item_id"].agg(list).to_dict()
 
@@ -57,7 +100,7 @@ def test_leave_one_out_as_three_files_exactly() -> None:
         ("five", "movie:2", 7.0), ("five", "book:1", 1.0), ("five", "movie:1", 7.0), ("five", "book:3", 2.0),
         ("five", "book:2", 8.0),
     ]  # fmt: skip
-    parts = leave_one_out_files(pd.DataFrame(rows, columns=list(TYPES)))
+    parts = plain_leave_one_out(pd.DataFrame(rows, columns=list(TYPES)), catalogue(4, 3))
     assert {part: sequences(frame) for part, frame in parts.items()} == {
         "train": {
             "two": ["book:1", "movie:1"],
@@ -77,17 +120,17 @@ def test_leave_one_out_as_three_files_exactly() -> None:
 def test_only_the_names_of_split_users_in_training_rows_change(sizes: tuple[int, ...]) -> None:
     items = catalogue(*sizes)
     whole = random_interactions(items)
-    plain = leave_one_out_files(whole)
+    plain = plain_leave_one_out(whole, items)
     domain_of = items.set_index("item_id")["domain"]
     domains = plain["train"].groupby("user_id", sort=False)["item_id"].agg(lambda tokens: domain_of[tokens].nunique())
     overlapped = set(domains[domains > 1].index)
     assert len(overlapped) > 20
     kept_before: set[str] = set()
     for ratio in RATIOS:
-        diluted = with_overlap_ratio({"": whole}, items, ratio, seed=7)
-        pd.testing.assert_frame_equal(diluted.parts["valid"], plain["valid"])
-        pd.testing.assert_frame_equal(diluted.parts["test"], plain["test"])
-        train = diluted.parts["train"]
+        diluted, frames = diluted_at({"": whole}, items, ratio, seed=7)
+        pd.testing.assert_frame_equal(frames["valid"], plain["valid"])
+        pd.testing.assert_frame_equal(frames["test"], plain["test"])
+        train = frames["train"]
         pd.testing.assert_frame_equal(train.drop(columns="user_id"), plain["train"].drop(columns="user_id"))
         split = train["user_id"] != plain["train"]["user_id"]
         of_split = set(plain["train"]["user_id"][split])
@@ -108,7 +151,7 @@ def test_the_draw_follows_the_seed() -> None:
     whole = random_interactions(items)
 
     def drawn(seed: int) -> list[str]:
-        return with_overlap_ratio({"": whole}, items, 0.5, seed).parts["train"]["user_id"].tolist()
+        return diluted_at({"": whole}, items, 0.5, seed)[1]["train"]["user_id"].tolist()
 
     assert drawn(1) == drawn(1) != drawn(2)
 
@@ -132,10 +175,10 @@ def test_any_training_file_against_a_plain_reading(rows: list[tuple[int, int]], 
     overlapped = [user for user, domains in active.items() if len(domains) > 1]
     if not overlapped:
         with pytest.raises(DataError, match="no training user has interactions in two domains"):
-            with_overlap_ratio(parts, items, ratio, seed)
+            diluted_at(parts, items, ratio, seed)
         return
-    diluted = with_overlap_ratio(parts, items, ratio, seed)
-    after = sequences(diluted.parts["train"])
+    diluted, frames = diluted_at(parts, items, ratio, seed)
+    after = sequences(frames["train"])
     kept = [user for user in overlapped if user in after]
     assert len(kept) == diluted.kept == int(ratio * len(overlapped) + 0.5)
     expected = {}
@@ -160,8 +203,8 @@ def test_new_names_are_nobodys_and_the_same_at_every_ratio() -> None:
     ]
     train = pd.DataFrame([(u, i, float(k)) for k, (u, i) in enumerate(rows)], columns=list(TYPES))
     judged = pd.DataFrame([("b@@movie", "book:0", 0.0), ("b@@movie", "movie:0", 1.0)], columns=list(TYPES))
-    diluted = with_overlap_ratio({"train": train, "valid": judged, "test": judged}, items, 0.01, seed=0)
-    assert list(sequences(diluted.parts["train"])) == ["a@@@book", "a@@@movie", "a@book", "b@@@movie", "b@@@book"]
+    _, frames = diluted_at({"train": train, "valid": judged, "test": judged}, items, 0.01, seed=0)
+    assert list(sequences(frames["train"])) == ["a@@@book", "a@@@movie", "a@book", "b@@@movie", "b@@@book"]
 
 
 def test_a_judged_user_of_a_pre_split_release_trains_under_another_name_at_every_ratio() -> None:
@@ -172,27 +215,44 @@ def test_a_judged_user_of_a_pre_split_release_trains_under_another_name_at_every
     valid = pd.DataFrame([("a", "book:1", 9.0), ("a", "movie:1", 10.0)], columns=list(TYPES))
     test = pd.DataFrame([("c", "book:1", 9.0), ("c", "movie:1", 10.0)], columns=list(TYPES))
     parts = {"train": train, "valid": valid, "test": test}
-    names = {
-        ratio: list(sequences(with_overlap_ratio(parts, items, ratio, seed=0).parts["train"])) for ratio in (0.01, 1.0)
-    }
+    names = {ratio: list(sequences(diluted_at(parts, items, ratio, seed=0)[1]["train"])) for ratio in (0.01, 1.0)}
     assert names == {
         0.01: ["a@book", "a@movie", "b@book", "b@movie", "c"],
         1.0: ["a@train", "b", "c"],
     }
 
 
+def test_a_person_of_several_sequences_is_kept_or_split_with_all_of_them() -> None:
+    items = catalogue(4, 4)
+    rows = [
+        (f"p{person}#{line}", f"{domain}:{line}", float(k))
+        for person in range(8)
+        for line in range(3)
+        for k, domain in enumerate(("book", "movie") if line < 2 else ("movie", "movie"))
+    ]
+    judged = pd.DataFrame([("held", "book:0", 0.0), ("held", "movie:1", 1.0)], columns=list(TYPES))
+    parts = numbered({"train": pd.DataFrame(rows, columns=list(TYPES)), "valid": judged, "test": judged}, items)
+    people = pd.factorize(pd.Series(parts["train"].user_tokens).str.partition("#")[0])[0]
+    diluted = with_overlap_ratio(parts, 0.5, seed=0, people=people)
+    assert (diluted.overlapped, diluted.kept, diluted.single_domain) == (8, 4, 20)
+    names = as_frame(diluted.parts["train"])["user_id"]
+    per_person = names.str.contains("@").groupby(names.str.partition("#")[0]).agg(["all", "any"])
+    assert (per_person["all"] == per_person["any"]).all()
+    assert per_person["all"].sum() == 4
+
+
 @pytest.mark.parametrize("ratio", [0.0, -0.5, 1.5, float("nan")])
 def test_a_ratio_that_is_none(ratio: float) -> None:
     items = catalogue(3, 3)
     with pytest.raises(ConfigError, match="--overlap-ratio"):
-        with_overlap_ratio({"": random_interactions(items)}, items, ratio, seed=0)
+        diluted_at({"": random_interactions(items)}, items, ratio, seed=0)
 
 
 def test_users_too_short_to_be_judged() -> None:
     items = catalogue(3, 3)
     rows = [("a", "book:0", 0.0), ("a", "movie:0", 1.0), ("a", "movie:1", 2.0)]
     with pytest.raises(DataError, match="nobody can be validated"):
-        with_overlap_ratio({"": pd.DataFrame(rows, columns=list(TYPES))}, items, 0.5, seed=0)
+        diluted_at({"": pd.DataFrame(rows, columns=list(TYPES))}, items, 0.5, seed=0)
 
 
 def judged_cases(root: Path, name: str, model: str) -> dict[str, list[tuple]]:
@@ -247,11 +307,11 @@ def test_judged_rows_histories_and_candidates_are_the_same_at_every_ratio(
         parts["valid"] = parts["valid"][parts["valid"].groupby("user_id")["item_id"].transform("size") > 1]
     cases, training = [], []
     for ratio in RATIOS:
-        diluted = with_overlap_ratio(parts, items, ratio, seed=3)
+        _, frames = diluted_at(parts, items, ratio, seed=3)
         name = f"at{int(100 * ratio)}"
         (tmp_path / name).mkdir()
         write_atomic(tmp_path / name / f"{name}.item", items, {"item_id": "token", "domain": "token"})
-        for part, frame in diluted.parts.items():
+        for part, frame in frames.items():
             write_atomic(tmp_path / name / f"{name}.{part}.inter", frame, TYPES)
         cases.append(judged_cases(tmp_path, name, model))
         training.append((tmp_path / name / f"{name}.train.inter").read_bytes())

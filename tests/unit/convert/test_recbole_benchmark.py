@@ -13,6 +13,7 @@ from recbole.data import create_dataset, data_preparation
 from recbole.quick_start import run_recbole
 
 from recbole_cdsr.convert import recbole_benchmark
+from recbole_cdsr.convert.interactions import Interactions
 from recbole_cdsr.convert.recbole_benchmark import write_recbole_benchmark
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.errors import ConfigError, DataError
@@ -23,6 +24,27 @@ HEADER = "user_id:token\titem_id_list:token_seq\titem_id:token\n"
 def frame(*sequences: tuple[str, str]) -> pd.DataFrame:
     rows = [(user, item, float(k)) for user, items in sequences for k, item in enumerate(items.split())]
     return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp"])
+
+
+def numbered(**parts: pd.DataFrame) -> dict[str, Interactions]:
+    """Frames as the converters hold them; the keyword `whole` stands for the one file of leave-one-out."""
+    merged = pd.concat(parts.values(), ignore_index=True)
+    users, user_tokens = pd.factorize(merged["user_id"])
+    items, item_tokens = pd.factorize(merged["item_id"])
+    stops = np.cumsum([len(part) for part in parts.values()])
+    return {
+        "" if part == "whole" else part: Interactions(
+            users=users[stop - len(rows) : stop],
+            items=items[stop - len(rows) : stop],
+            times=rows["timestamp"].to_numpy(),
+            ratings=None,
+            user_tokens=user_tokens.to_numpy(dtype=object),
+            item_tokens=item_tokens.to_numpy(dtype=object),
+            item_domains=np.zeros(len(item_tokens), dtype=np.int64),
+            domain_names=("b",),
+        )
+        for (part, rows), stop in zip(parts.items(), stops, strict=True)
+    }
 
 
 def written(folder: Path, name: str = "mini") -> dict[str, str]:
@@ -36,7 +58,7 @@ def test_leave_one_out_exactly(tmp_path: Path) -> None:
     whole = frame(
         ("ann", "book:0 movie:0 book:1 movie:1 book:2"), ("茶", "movie:1 book:0 movie:2"), ("x", "book:2 book:1")
     )
-    write_recbole_benchmark(tmp_path, "mini", {"": whole})
+    write_recbole_benchmark(tmp_path, "mini", numbered(whole=whole))
     assert written(tmp_path) == {
         "train": HEADER + "ann\tbook:0\tmovie:0\nann\tbook:0 movie:0\tbook:1\n茶\tmovie:1\tbook:0\nx\tbook:2\tbook:1\n",
         "valid": HEADER + "ann\tbook:0 movie:0 book:1\tmovie:1\n",
@@ -50,7 +72,7 @@ def test_pre_split_exactly_with_the_last_items_of_a_list(tmp_path: Path) -> None
         "valid": frame(("v", "b:1 m:0 b:0")),
         "test": frame(("t", "m:0 m:1 b:1 m:10")),
     }
-    write_recbole_benchmark(tmp_path, "mini", parts, max_length=2)
+    write_recbole_benchmark(tmp_path, "mini", numbered(**parts), max_length=2)
     assert written(tmp_path) == {
         "train": HEADER + 'a\tb:0\tm:0\na\tb:0 m:0\tb:1\na\tm:0 b:1\tm:1\n"the ""b"""\tm:10\tb:0\n',
         "valid": HEADER + "v\tb:1 m:0\tb:0\n",
@@ -75,10 +97,10 @@ def random_dataset(folder: Path, name: str, n_users: int = 40) -> pd.DataFrame:
 
 def test_small_chunks_write_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = random_dataset(tmp_path / "mini", "mini")
-    write_recbole_benchmark(tmp_path / "mini", "mini", {"": whole})
+    write_recbole_benchmark(tmp_path / "mini", "mini", numbered(whole=whole))
     at_once = written(tmp_path / "mini")
     monkeypatch.setattr(recbole_benchmark, "_CHUNK_ITEMS", 64)
-    write_recbole_benchmark(tmp_path / "mini", "mini", {"": whole})
+    write_recbole_benchmark(tmp_path / "mini", "mini", numbered(whole=whole))
     assert written(tmp_path / "mini") == at_once
 
 
@@ -86,7 +108,7 @@ def test_plain_recbole_reads_the_rows_and_trains_on_them(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["pytest"])
     whole = random_dataset(tmp_path / "data" / "mini", "mini")
-    write_recbole_benchmark(tmp_path / "data" / "mini", "mini", {"": whole}, max_length=5)
+    write_recbole_benchmark(tmp_path / "data" / "mini", "mini", numbered(whole=whole), max_length=5)
     settings = {
         "data_path": str(tmp_path / "data"), "train_neg_sample_args": None, "epochs": 1, "use_gpu": False,
         "show_progress": False, "hidden_size": 8, "inner_size": 8, "n_heads": 1, "n_layers": 1,
@@ -117,11 +139,11 @@ def test_plain_recbole_reads_the_rows_and_trains_on_them(tmp_path: Path, monkeyp
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--recbole-benchmark: lists of 0 items"):
-        write_recbole_benchmark(tmp_path, "mini", {"": frame(("a", "b:0 b:1 m:0 m:1"))}, max_length=0)
+        write_recbole_benchmark(tmp_path, "mini", numbered(whole=frame(("a", "b:0 b:1 m:0 m:1"))), max_length=0)
     spaced = frame(("a", "b:0 b:1 m:0 m:1")).replace("b:1", "b:1 x")
     with pytest.raises(DataError, match="item 'b:1 x' holds white space"):
-        write_recbole_benchmark(tmp_path, "mini", {"": spaced})
+        write_recbole_benchmark(tmp_path, "mini", numbered(whole=spaced))
     with pytest.raises(DataError, match=r"mini\.recbole\.valid\.inter would be empty"):
-        write_recbole_benchmark(tmp_path, "mini", {"": frame(("a", "b:0 b:1 m:0"))})
+        write_recbole_benchmark(tmp_path, "mini", numbered(whole=frame(("a", "b:0 b:1 m:0"))))
     with pytest.raises(DataError, match="cannot be written"):
-        write_recbole_benchmark(tmp_path / "nowhere", "mini", {"": frame(("a", "b:0 b:1 m:0 m:1"))})
+        write_recbole_benchmark(tmp_path / "nowhere", "mini", numbered(whole=frame(("a", "b:0 b:1 m:0 m:1"))))
