@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from recbole_cdsr.convert import amazon, douban
+from recbole_cdsr.convert import amazon, atomic_merge, csv_files, douban
 from recbole_cdsr.convert.llmcdsr import SPLITS, convert_llmcdsr
 from recbole_cdsr.data.card import load_card
 
@@ -40,6 +40,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     llmcdsr.set_defaults(convert=_convert_llmcdsr)
     amazon.add_parser(sources)
     douban.add_parser(sources)
+    csv_files.add_parser(sources)
+    atomic_merge.add_parser(sources)
     parser.set_defaults(run=run)
     return parser
 

@@ -10,27 +10,19 @@ book=books_meta.csv`, by default all of its columns). Users of the same id in tw
 from __future__ import annotations
 
 import argparse
-import logging
-import math
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
 from recbole_cdsr.convert.delimited import SEPARATORS, read_header, read_rows
+from recbole_cdsr.convert.delimited_interactions import TIME_UNITS, read_interactions
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.options import add_output_options, add_selection_options, parse_domains, read_options
 from recbole_cdsr.convert.pipeline import Source, convert
 from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.errors import ConfigError, DataError
 
-TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
 RESERVED_COLUMNS = ("item_id", "domain")
-_ROWS_AT_ONCE = 20_000
-# Second 10^11 is in the year 5138: such times count something smaller.
-_TOO_LATE = 1e11
 
 
 class CsvSource(Source):
@@ -84,9 +76,14 @@ class CsvSource(Source):
         self._text: dict[str, tuple[Path, list[str]]] = {}  # by domain, the file of its item text and the columns
         for domain, path in {**(files if text else {}), **(items or {})}.items():
             header, _ = read_header(path, separator)
-            columns = list(text) if text else [column for column in header if column != item]
+            columns = [column for column in text or header if column in header and column != item]
             self._places(path, [item, *columns])
             self._text[domain] = path, columns
+        for column in text or ():
+            if not any(column in columns for _, columns in self._text.values()):
+                raise DataError(
+                    f"--text-cols: no file has a column {column!r} ({', '.join(sorted(map(str, files.values())))})."
+                )
         named = dict.fromkeys(column for _, columns in self._text.values() for column in columns)
         self._names = {column: text_column_name(column) for column in named}
         if len(set(self._names.values())) < len(self._names):
@@ -108,19 +105,7 @@ class CsvSource(Source):
 
     def read_interactions(self, file: RawFile) -> Iterator[RowBatch]:
         places, separator = self._places(file.path, self._columns)
-        numbers: list[int] = []
-        rows: list[list[str]] = []
-        for number, cells in read_rows(file, separator, places):
-            numbers.append(number)
-            rows.append(cells)
-            if len(rows) == _ROWS_AT_ONCE:
-                yield self._batch(file, numbers, rows)
-                numbers, rows = [], []
-        if rows:
-            yield self._batch(file, numbers, rows)
-
-    def _batch(self, file: RawFile, numbers: list[int], rows: list[list[str]]) -> RowBatch:
-        return row_batch(file, numbers, rows, self._unit)
+        return read_interactions(file, separator, places, self._unit)
 
     def item_files(self, domain: str) -> Sequence[RawFile]:
         return [RawFile(self._text[domain][0], domain)] if domain in self._text else []
@@ -134,94 +119,10 @@ class CsvSource(Source):
                 yield item, [cells[order[name]] if name in order else "" for name in self.text_types]
 
 
-def row_batch(file: RawFile, numbers: Sequence[int], rows: Sequence[Sequence[str]], unit: float) -> RowBatch:
-    """Return the rows that can be understood; the others are reported to `file`.
-
-    Parameters
-    ----------
-    file : RawFile
-        Where they come from.
-    numbers : Sequence[int]
-        `[n]` line numbers.
-    rows : Sequence[Sequence[str]]
-        `[n]` of user, item, time and, for a source with ratings, rating.
-    unit : float
-        What a second is worth in the numbers of the time column.
-    """
-    users, items, times, *ratings = (list(map(str.strip, column)) for column in zip(*rows, strict=True))
-    moments = _numbers(times)
-    stars = _numbers(ratings[0], missing=math.nan) if ratings else None
-    if moments is None or (ratings and stars is None) or not (all(users) and all(items)):
-        understood = [_row(file, number, row, unit) for number, row in zip(numbers, rows, strict=True)]
-        understood = [row for row in understood if row is not None]
-        columns = list(zip(*understood, strict=True)) if understood else [()] * 4
-        return RowBatch(columns[0], columns[1], columns[2], columns[3] if ratings else None)
-    return RowBatch(users, items, moments / unit, stars)
-
-
-def parse_time(text: str, unit: float) -> float:
-    """Return Unix seconds of a number in `unit`s a second or of a date (UTC); `ValueError` if it is neither."""
-    try:
-        if "_" in text:
-            raise ValueError
-        moment = float(text) / unit
-    except ValueError:
-        date = datetime.fromisoformat(text.replace("/", "-"))
-        moment = (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp()
-    if not math.isfinite(moment):
-        raise ValueError(f"{text!r} is no moment")
-    return moment
-
-
 def text_column_name(column: str) -> str:
     """Return what a column of text is called in `.item`, whose names hold no spaces, colons or quotes."""
     name = re.sub(r'[\s:"]+', "_", column)
     return f"{name}_text" if name in RESERVED_COLUMNS else name
-
-
-def _numbers(cells: list[str], missing: float | None = None) -> np.ndarray | None:
-    """Return float64 `[n]`; None where a cell is no number. Empty cells are `missing`, if that is given."""
-    if missing is not None and not all(cells):
-        cells = [cell or "nan" for cell in cells]
-    try:
-        values = np.array(list(map(float, cells)), dtype=np.float64)
-    except ValueError:
-        return None
-    if missing is None and not np.isfinite(values).all():
-        return None
-    if np.isinf(values).any() or "_" in "".join(cells):
-        return None
-    return values
-
-
-def _row(file: RawFile, number: int, row: Sequence[str], unit: float) -> tuple[str, str, float, float] | None:
-    user, item, time, *rest = (cell.strip() for cell in row)
-    if not user or not item:
-        file.report_malformed(number, f"the {'item' if user else 'user'} is empty")
-        return None
-    try:
-        moment = parse_time(time, unit)
-    except (ValueError, OverflowError):
-        file.report_malformed(number, f"the time is {time[:40]!r}, neither a number nor a date such as 2016-12-31")
-        return None
-    try:
-        rating = float(rest[0]) if rest and rest[0] else math.nan
-        if math.isinf(rating):
-            raise ValueError
-    except ValueError:
-        file.report_malformed(number, f"the rating is {rest[0][:40]!r}, no number")
-        return None
-    return user, item, moment, rating
-
-
-def warn_of_late_times(last: float, option: str) -> None:
-    """Log that times of the far future probably count milliseconds."""
-    if last > _TOO_LATE:
-        logging.getLogger().warning(
-            "times reach %.0f, which is after the year 5000 if they are seconds; if they are milliseconds, give %s.",
-            last,
-            option,
-        )
 
 
 def add_parser(sources: argparse._SubParsersAction) -> None:
@@ -229,8 +130,8 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
     parser = sources.add_parser(
         "csv",
         help="one's own data: a delimited file for each domain",
-        description="Convert delimited files with a header (CSV, TSV; plain or gzip), one for each domain, to a dataset "
-        "of atomic files. Users of the same id in two files are one person.",
+        description="Convert delimited files with a header (CSV, TSV; plain or gzip), one for each domain, to a "
+        "dataset of atomic files. Users of the same id in two files are one person.",
     )
     add_output_options(parser)
     add = parser.add_argument

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from recbole_cdsr.convert.overlap import check_overlap_ratio
+from recbole_cdsr.convert.recbole_benchmark import MAX_ITEM_LIST_LENGTH, check_benchmark_length
 from recbole_cdsr.convert.selection import CORES, DEDUPS, Selection
 from recbole_cdsr.convert.times import parse_moment
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
@@ -50,6 +52,10 @@ class ConvertOptions:
         Whether a program made the raw files; everything downstream says so then.
     description : str
         A sentence for the card; "" leaves it to the source.
+    overlap_ratio : float, optional
+        Share of the overlapped training users that stays overlapped, in (0, 1]; None for no such experiment.
+    recbole_benchmark : int, optional
+        Items of a list in the rows that are also written for RecBole's `benchmark_filename`; None for no such rows.
     given : dict[str, object]
         What the card records as options: everything that differs from the defaults.
     """
@@ -64,6 +70,8 @@ class ConvertOptions:
     preset: str = ""
     synthetic: bool = False
     description: str = ""
+    overlap_ratio: float | None = None
+    recbole_benchmark: int | None = None
     given: dict[str, object] = field(default_factory=dict)
 
 
@@ -114,6 +122,37 @@ def add_selection_options(parser: argparse.ArgumentParser, presets: Mapping[str,
     add("--max-malformed", metavar="SHARE", help="largest share of malformed rows, as 1%% or 0.01 (default 1%%)")
     add("--synthetic", action="store_true", help="the raw files were made by a program; the card then says so")
     add("--without-text", action="store_true", default=None, help="do not read item details")
+    add_split_options(parser)
+
+
+def add_split_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--overlap-ratio` and `--recbole-benchmark`, which every source has."""
+    add = parser.add_argument
+    add(
+        "--overlap-ratio",
+        type=float,
+        metavar="R",
+        help="keep a share R of the overlapped training users overlapped and split the others into single-domain "
+        "users, in training rows only; writes train, valid and test files",
+    )
+    add(
+        "--recbole-benchmark",
+        type=int,
+        nargs="?",
+        const=MAX_ITEM_LIST_LENGTH,
+        metavar="N",
+        help="also write rows for RecBole's benchmark_filename, with lists of the last N items (default 50)",
+    )
+
+
+def check_split_options(args: argparse.Namespace) -> dict[str, object]:
+    """Return what the card records of the two; `ConfigError` for values that cannot be honoured."""
+    given: dict[str, object] = {}
+    if args.overlap_ratio is not None:
+        given["overlap_ratio"] = check_overlap_ratio(args.overlap_ratio)
+    if args.recbole_benchmark is not None:
+        given["recbole_benchmark"] = check_benchmark_length(args.recbole_benchmark)
+    return given
 
 
 def read_options(
@@ -155,7 +194,8 @@ def read_options(
     if counted:
         given["counted_domains"] = _show_domains(counted)
     given.update({_NAMES.get(key, key): value for key, value in chosen.items() if key != "seed"})
-    if selection.max_users is not None:
+    given.update(check_split_options(args))
+    if selection.max_users is not None or args.overlap_ratio is not None:
         given["seed"] = selection.seed
     if args.max_malformed is not None:
         given["max_malformed"] = args.max_malformed
@@ -171,6 +211,8 @@ def read_options(
         without_text=bool(args.without_text),
         preset=preset,
         synthetic=bool(args.synthetic),
+        overlap_ratio=args.overlap_ratio,
+        recbole_benchmark=args.recbole_benchmark,
         given=given,
     )
     return options, args

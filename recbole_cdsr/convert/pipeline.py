@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ import pandas as pd
 from recbole_cdsr import __version__
 from recbole_cdsr.convert.interactions import Interactions, RowBatch, RowCollector, Rows
 from recbole_cdsr.convert.options import ConvertOptions
+from recbole_cdsr.convert.overlap import with_overlap_ratio
 from recbole_cdsr.convert.raw_file import RawFile
+from recbole_cdsr.convert.recbole_benchmark import write_recbole_benchmark
 from recbole_cdsr.convert.selection import FilterLog, StreamFilter, draw_users, select_rows
 from recbole_cdsr.convert.text import writable
 from recbole_cdsr.convert.token_table import TokenTable
 from recbole_cdsr.convert.writer import write_dataset
-from recbole_cdsr.data.card import DatasetCard, count_interactions
+from recbole_cdsr.data.card import DatasetCard, count_interactions, count_splits
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges, runs
 
@@ -56,6 +58,10 @@ class Source(ABC):
     @abstractmethod
     def read_items(self, file: RawFile, wanted: Container[str]) -> Iterator[tuple[str, Sequence[str]]]:
         """Yield (raw item id, its text per column of `text_types`) of the items that are `wanted`."""
+
+    def item_types(self, items: pd.DataFrame) -> Mapping[str, str]:
+        """Return the type that each text column of `items` is written as."""
+        return self.text_types
 
 
 def convert(source: Source, options: ConvertOptions) -> Path:
@@ -101,20 +107,40 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     interactions = order_rows(rows, user_ids, item_ids, source, options, log)
     del rows, user_ids, item_ids
     log.refuse_empty(len(interactions))
+    _refuse_empty_domain(interactions, files, log)
 
     items = read_item_table(source, item_files, interactions)
     details = [file for some in item_files.values() for file in some]
     if any(file.malformed for file in details):
         check_malformed([*row_files, *details], options.max_malformed)
-    parts, split = split_parts(interactions, options)
-    card = make_card(source, options, row_files, details, log, parts, items, split)
-    types = {} if options.without_text else source.text_types
-    return write_dataset(options.out, card, parts, items, types)
+    card = make_card(source, options, row_files, details, log, interactions, items)
+    parts = {"": interactions}
+    if options.overlap_ratio is not None:
+        parts = dilute_overlap(card, interactions, options.overlap_ratio, options.selection.seed)
+    types = {} if options.without_text else source.item_types(items)
+    return write_dataset(
+        options.out, card, parts, items, types, benchmark_writer(card, parts, options.recbole_benchmark)
+    )
 
 
-def split_parts(interactions: Interactions, options: ConvertOptions) -> tuple[dict[str, Interactions], str]:
-    """Return the files to write, `{"": rows}` or train, valid and test, and the split's name for the card."""
-    return {"": interactions}, "loo"
+def dilute_overlap(card: DatasetCard, interactions: Interactions, ratio: float, seed: int) -> dict[str, Interactions]:
+    """Return train, valid and test files with fewer overlapped training users, and say so on the card.
+
+    The card's counts stay those of the interactions before; `splits` is of the files.
+    """
+    dilution = with_overlap_ratio({"": interactions}, ratio, seed)
+    card.splits = count_splits({part: rows.users for part, rows in dilution.parts.items()})
+    card.filters.append(dilution.sentence(ratio, seed))
+    return dilution.parts
+
+
+def benchmark_writer(
+    card: DatasetCard, parts: Mapping[str, Interactions], max_length: int | None
+) -> Callable[[Path], None] | None:
+    """Return what writes the files for RecBole's `benchmark_filename` into a folder, None where none are wanted."""
+    if max_length is None:
+        return None
+    return lambda folder: write_recbole_benchmark(folder, card.name, parts, max_length)
 
 
 def read_rows(
@@ -231,20 +257,16 @@ def make_card(
     row_files: Sequence[RawFile],
     item_files: Sequence[RawFile],
     log: FilterLog,
-    parts: Mapping[str, Interactions],
+    interactions: Interactions,
     items: pd.DataFrame,
-    split: str,
 ) -> DatasetCard:
     """Return the card of a dataset that is about to be written."""
     converter: dict[str, Any] = {"name": source.name}
     if options.preset:
         converter["preset"] = options.preset
     converter["options"] = options.given
-    interactions = next(iter(parts.values()))
     counts = count_interactions(
-        {part: (rows.users, rows.items) for part, rows in parts.items()},
-        interactions.item_domains,
-        interactions.domain_names,
+        {"": (interactions.users, interactions.items)}, interactions.item_domains, interactions.domain_names
     )
     text = items.columns.difference(["item_id", "domain", "id"])
     if len(text):
@@ -260,11 +282,21 @@ def make_card(
         source={"title": source.title, "files": [file.describe() for file in (*row_files, *item_files)]},
         package_version=__version__,
         converter=converter,
-        split=split,
+        split="loo",
         filters=log.sentences(),
-        rows={"read": log.read + malformed, "kept": sum(map(len, parts.values())), "malformed": malformed},
+        rows={"read": log.read + malformed, "kept": len(interactions), "malformed": malformed},
         **counts,
     )
+
+
+def _refuse_empty_domain(interactions: Interactions, files: Mapping[str, Sequence[RawFile]], log: FilterLog) -> None:
+    left = np.bincount(interactions.item_domains, minlength=len(interactions.domain_names))
+    for domain, n_items in zip(interactions.domain_names, left, strict=True):
+        if not n_items:
+            read = sum(file.rows for file in files[domain])
+            names = ", ".join(str(file.path) for file in files[domain])
+            story = f" ({'; '.join(log.sentences())})" if log.steps else ""
+            raise DataError(f"nothing is left of domain {domain!r}, of which {names} holds {read:,} rows{story}.")
 
 
 def _ranked(codes: np.ndarray, ids: TokenTable) -> tuple[np.ndarray, np.ndarray]:

@@ -263,7 +263,10 @@ def count_interactions(
         "sequence_length": {key: float(np.quantile(lengths, q)) for key, q in QUANTILES.items()} if n_users else {},
     }
     if set(parts) != {""}:
-        described["splits"] = {
-            split: {"users": len(np.unique(users)), "interactions": len(users)} for split, (users, _) in parts.items()
-        }
+        described["splits"] = count_splits({part: users for part, (users, _) in parts.items()})
     return described
+
+
+def count_splits(users: Mapping[str, np.ndarray]) -> dict[str, dict[str, int]]:
+    """Return `users` and `interactions` of each part of a split, given the user of each row."""
+    return {part: {"users": len(np.unique(rows)), "interactions": len(rows)} for part, rows in users.items()}

@@ -1,0 +1,133 @@
+"""Interactions out of delimited text: user, item, time and rating, each row checked by itself."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+
+from recbole_cdsr.convert.delimited import read_rows
+from recbole_cdsr.convert.interactions import RowBatch
+from recbole_cdsr.convert.raw_file import RawFile
+
+TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
+_ROWS_AT_ONCE = 20_000
+# Second 10^11 is in the year 5138: such times count something smaller.
+_TOO_LATE = 1e11
+
+
+def read_interactions(file: RawFile, separator: str, places: Sequence[int], unit: float) -> Iterator[RowBatch]:
+    """Yield the interactions of a delimited file with a header, in file order.
+
+    Parameters
+    ----------
+    file : RawFile
+        The file; malformed rows are reported to it.
+    separator : str
+        One character.
+    places : Sequence[int]
+        Where user, item, time and, if there is one, rating stand in a row.
+    unit : float
+        What a second is worth in times that are numbers; dates are read as well (UTC).
+    """
+    latest = -math.inf
+    for numbers, rows in _chunks(file, separator, places):
+        batch = row_batch(file, numbers, rows, unit)
+        latest = max(latest, max(batch.times, default=latest))
+        yield batch
+    if latest > _TOO_LATE:
+        logging.getLogger().warning(
+            "%s: times reach second %.0f, thousands of years from now; if they are milliseconds, give --time-unit ms.",
+            file.path.name,
+            latest,
+        )
+
+
+def _chunks(file: RawFile, separator: str, places: Sequence[int]) -> Iterator[tuple[list[int], list[list[str]]]]:
+    numbers: list[int] = []
+    rows: list[list[str]] = []
+    for number, cells in read_rows(file, separator, places):
+        numbers.append(number)
+        rows.append(cells)
+        if len(rows) == _ROWS_AT_ONCE:
+            yield numbers, rows
+            numbers, rows = [], []
+    if rows:
+        yield numbers, rows
+
+
+def row_batch(file: RawFile, numbers: Sequence[int], rows: Sequence[Sequence[str]], unit: float) -> RowBatch:
+    """Return the rows that can be understood; the others are reported to `file`.
+
+    Parameters
+    ----------
+    file : RawFile
+        Where they come from.
+    numbers : Sequence[int]
+        `[n]` line numbers.
+    rows : Sequence[Sequence[str]]
+        `[n]` of user, item, time and, for a source with ratings, rating.
+    unit : float
+        What a second is worth in the numbers of the time column.
+    """
+    users, items, times, *ratings = (list(map(str.strip, column)) for column in zip(*rows, strict=True))
+    moments = _numbers(times)
+    stars = _numbers(ratings[0], missing=math.nan) if ratings else None
+    if moments is None or (ratings and stars is None) or not (all(users) and all(items)):
+        understood = [_row(file, number, row, unit) for number, row in zip(numbers, rows, strict=True)]
+        understood = [row for row in understood if row is not None]
+        columns = list(zip(*understood, strict=True)) if understood else [()] * 4
+        return RowBatch(columns[0], columns[1], columns[2], columns[3] if ratings else None)
+    return RowBatch(users, items, moments / unit, stars)
+
+
+def parse_time(text: str, unit: float) -> float:
+    """Return Unix seconds of a number in `unit`s a second or of a date (UTC); `ValueError` if it is neither."""
+    try:
+        if "_" in text:
+            raise ValueError
+        moment = float(text) / unit
+    except ValueError:
+        date = datetime.fromisoformat(text.replace("/", "-"))
+        moment = (date.replace(tzinfo=UTC) if date.tzinfo is None else date).timestamp()
+    if not math.isfinite(moment):
+        raise ValueError(f"{text!r} is no moment")
+    return moment
+
+
+def _numbers(cells: list[str], missing: float | None = None) -> np.ndarray | None:
+    """Return float64 `[n]`; None where a cell is no number. Empty cells are `missing`, if that is given."""
+    if missing is not None and not all(cells):
+        cells = [cell or "nan" for cell in cells]
+    try:
+        values = np.array(list(map(float, cells)), dtype=np.float64)
+    except ValueError:
+        return None
+    if missing is None and not np.isfinite(values).all():
+        return None
+    if np.isinf(values).any() or "_" in "".join(cells):
+        return None
+    return values
+
+
+def _row(file: RawFile, number: int, row: Sequence[str], unit: float) -> tuple[str, str, float, float] | None:
+    user, item, time, *rest = (cell.strip() for cell in row)
+    if not user or not item:
+        file.report_malformed(number, f"the {'item' if user else 'user'} is empty")
+        return None
+    try:
+        moment = parse_time(time, unit)
+    except (ValueError, OverflowError):
+        file.report_malformed(number, f"the time is {time[:40]!r}, neither a number nor a date such as 2016-12-31")
+        return None
+    try:
+        rating = float(rest[0]) if rest and rest[0] else math.nan
+        if math.isinf(rating):
+            raise ValueError
+    except ValueError:
+        file.report_malformed(number, f"the rating is {rest[0][:40]!r}, no number")
+        return None
+    return user, item, moment, rating

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import gzip
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from recbole_cdsr.cli import main
+from recbole_cdsr.data.atomic import read_item_text
+from recbole_cdsr.data.card import load_card
+
+BOOKS = (
+    "user,isbn,when,stars,title,Written By\n"
+    'ann,b1,2016-01-01,5,"Emma, ""revised""\nedition",Austen\n'
+    'bob,b2,1451606400,,Pan 5" wide,\n'
+    "ann,b2,1451606401,3,a later title,X\n"
+    "ann,b1,1451606401.5,4,,\n"
+    "zoe,b9,1451606401,1,茶 🍵\tgreen,陆羽\n"
+)
+MOVIES = (
+    "stars\tuser\twhen\tisbn\tname\n"
+    '4\tann\t1451606401\tm1\t"Hello\n'
+    "2\tbob\t2016-01-01T00:00:01+00:00\tm1\tz\n"
+    "1\tann\t2016/01/01 00:00:09\tm2\tq\n"
+)
+COLUMNS = ["--user-col", "user", "--item-col", "isbn", "--time-col", "when"]
+
+
+@pytest.fixture(autouse=True)
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("b.csv").write_text(BOOKS, encoding="utf-8")
+    Path("m.tsv.gz").write_bytes(gzip.compress(MOVIES.encode("utf-8")))
+
+
+def command(*options: str, domains: tuple[str, ...] = ("book=b.csv", "movie=m.tsv.gz")) -> list[str]:
+    given = [part for domain in domains for part in ("--domain", domain)]
+    return ["convert", "csv", "--name", "shop", "--out", "out", *given, *COLUMNS, *options]
+
+
+def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
+    """Run a command that is a mistake; its one line, after checking that nothing was left behind."""
+    capsys.readouterr()
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == ""
+    assert not list(Path("out").glob("*"))
+    return line
+
+
+def test_two_files_exactly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command("--rating-col", "stars", "--text-cols", "title", "Written By")) == 0
+    assert Path("out/shop/shop.inter").read_text(encoding="utf-8") == (
+        "user_id:token\titem_id:token\trating:float\ttimestamp:float\n"
+        "ann\tbook:b1\t5\t1451606400\n"
+        "ann\tbook:b2\t3\t1451606401\n"
+        "ann\tmovie:m1\t4\t1451606401\n"
+        "ann\tbook:b1\t4\t1451606401.5\n"
+        "ann\tmovie:m2\t1\t1451606409\n"
+        "bob\tbook:b2\t\t1451606400\n"
+        "bob\tmovie:m1\t2\t1451606401\n"
+        "zoe\tbook:b9\t1\t1451606401\n"
+    )
+    assert Path("out/shop/shop.item").read_text(encoding="utf-8") == (
+        "item_id:token\tdomain:token\ttitle:token_seq\tWritten_By:token_seq\n"
+        'book:b1\tbook\t"Emma, ""revised""\nedition"\tAusten\n'
+        'book:b2\tbook\t"Pan 5"" wide"\t\n'
+        'book:b9\tbook\t"茶 🍵\tgreen"\t陆羽\n'
+        "movie:m1\tmovie\t\t\n"
+        "movie:m2\tmovie\t\t\n"
+    )
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert (card.users, card.overlapped_users, card.interactions, card.split) == (3, 2, 8, "loo")
+    assert card.rows == {"read": 8, "kept": 8, "malformed": 0}
+    assert card.converter["options"] == {
+        "domains": "book=b.csv,movie=m.tsv.gz", "user_col": "user", "item_col": "isbn", "time_col": "when",
+        "rating_col": "stars", "text_cols": "title,Written By",
+    }  # fmt: skip
+    assert "dataset shop" in capsys.readouterr().out
+
+
+def test_item_text_from_files_of_its_own() -> None:
+    Path("books.csv").write_text('isbn;title;"pages:n"\nb2;Two;7\nb1;"One;\nmore";\nb1;again;1\n', encoding="utf-8")
+    Path("movies.csv").write_text("year,isbn,title\n1999,m1,M\n2001,m2,N\n", encoding="utf-8")
+    assert main(command("--items", "book=books.csv", "movie=movies.csv")) == 0
+    items = read_item_text(Path("out/shop"), "shop")
+    assert items.to_dict("list") == {
+        "item_id": ["book:b1", "book:b2", "book:b9", "movie:m1", "movie:m2"],
+        "domain": ["book", "book", "book", "movie", "movie"],
+        "title": ["One;\nmore", "Two", "", "M", "N"],
+        "pages_n": ["", "7", "", "", ""],
+        "year": ["", "", "", "1999", "2001"],
+    }
+    assert Path("out/shop/shop.inter").read_text(encoding="utf-8").startswith("user_id:token\titem_id:token\ttimestamp")
+
+
+def test_the_common_filters_apply() -> None:
+    arguments = [
+        "--rating-col",
+        "stars",
+        "--dedup",
+        "last",
+        "--overlap-only",
+        "--min-rating",
+        "2",
+        "--to",
+        "2016-01-01",
+    ]
+    assert main(command(*arguments, "--min-user", "2")) == 0
+    rows = pd.read_csv("out/shop/shop.inter", sep="\t")
+    assert rows["user_id:token"].tolist() == ["ann"] * 3
+    assert rows["item_id:token"].tolist() == ["book:b2", "movie:m1", "book:b1"]
+
+
+def test_milliseconds_and_three_domains_and_byte_identity(caplog: pytest.LogCaptureFixture) -> None:
+    Path("x.csv").write_text("user|isbn|when\nann|x1|1451606400500\nann|x2|1451606401000\n", encoding="utf-8")
+    Path("y.csv").write_text("user|isbn|when\nann|x1|1451606400250\n", encoding="utf-8")
+    domains = ("x=x.csv", "y=y.csv", "z=y.csv")
+    assert main(command("--time-unit", "ms", domains=domains)) == 0
+    once = {path.name: path.read_bytes() for path in Path("out/shop").iterdir()}
+    assert once["shop.inter"].decode().splitlines()[1:] == [
+        "ann\ty:x1\t1451606400.25", "ann\tz:x1\t1451606400.25", "ann\tx:x1\t1451606400.5", "ann\tx:x2\t1451606401",
+    ]  # fmt: skip
+    assert "milliseconds" not in caplog.text
+    assert main(command("--time-unit", "ms", domains=domains)) == 0
+    assert {path.name: path.read_bytes() for path in Path("out/shop").iterdir()} == once
+    assert main(command(domains=domains)) == 0
+    assert "if they are milliseconds, give --time-unit ms" in caplog.text
+
+
+def test_a_few_malformed_rows_are_counted_and_said() -> None:
+    lines = [f"u{n},b{n % 3},{n},5,t,a" for n in range(300)]
+    lines[7], lines[150], lines[151] = "u7,b1,soon,5,t,a", ",b1,150,5,t,a", "u151,b1,151,great,t,a"
+    Path("b.csv").write_text(BOOKS.split("\n")[0] + "\n" + "\n".join(lines), encoding="utf-8")
+    assert main(command("--rating-col", "stars")) == 0
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert card.rows == {"read": 303, "kept": 300, "malformed": 3}
+    assert card.source["files"][0]["malformed_lines"] == [
+        "9: the time is 'soon', neither a number nor a date such as 2016-12-31",
+        "152: the user is empty",
+        "153: the rating is 'great', no number",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "domains", "answer"),
+    [
+        ([], ("book=b.csv", "movie=none.csv"), r"none\.csv: no such file"),
+        ([], ("book=b.csv", "movie"), r"--domain: 'movie' has no file; write --domain movie=FILE"),
+        ([], ("book=b.csv", "book=m.tsv.gz"), r"'book' is named twice"),
+        ([], ("Book=b.csv", "movie=m.tsv.gz"), r"'Book' cannot name a domain"),
+        (["--user-col", "reader"], None, r"b\.csv, line 1: there is no column 'reader'; it has user, isbn, when"),
+        (["--rating-col", "score"], None, r"there is no column 'score'"),
+        (["--text-cols", "plot"], None, r"--text-cols: no file has a column 'plot'"),
+        (["--text-cols", "Written By,written_By", "Written_By"], None, r"no file has a column 'written_By'"),
+        (["--items", "music=b.csv"], None, r"--items: 'music' is no domain"),
+        (["--items", "book=none.csv"], None, r"none\.csv: no such file"),
+        (["--separator", "tab and more"], None, r"--separator: 'tab and more' is no separator"),
+        (["--separator", "tab"], None, r"b\.csv, line 1: there is no column 'user'"),
+        (["--min-rating", "3"], None, r"--min-rating: delimited files has no ratings"),
+        (["--min-user", "9"], None, r"nothing is left of 8 interactions, --min-user 9 --min-item 1 dropped"),
+        (["--max-malformed", "2"], None, r"--max-malformed: '2' is no share"),
+        (["--overlap-ratio", "0"], None, r"--overlap-ratio: 0 is no share"),
+        (["--overlap-ratio", "half"], None, r"--overlap-ratio: invalid float"),
+        (["--recbole-benchmark", "0"], None, r"--recbole-benchmark: lists of 0 items"),
+        (["--raw", "x"], None, r"does not know --raw x"),
+    ],
+)  # fmt: skip
+def test_mistakes_get_one_line(
+    capsys: pytest.CaptureFixture[str], options: list[str], domains: tuple[str, ...] | None, answer: str
+) -> None:
+    arguments = command(*options) if domains is None else command(*options, domains=domains)
+    line = refused(capsys, arguments)
+    assert re.search(answer, line), line
+
+
+@pytest.mark.parametrize(
+    ("content", "answer"),
+    [
+        (gzip.compress(MOVIES.encode() * 50)[:-30], r"m\.tsv\.gz: the gzip file is cut short"),
+        (b"", r"m\.tsv\.gz, line 1: there is no header"),
+        (b"stars\tuser\twhen\tisbn\n", r"nothing is left of domain 'movie', of which m\.tsv\.gz holds 0 rows"),
+        (
+            b"stars\tuser\twhen\tisbn\n1\tann\tx\tm1\n",
+            r"1 of 6 rows \(16\.67%\) are malformed.*line 2: the time is 'x'",
+        ),
+        (b"stars\tuser\twhen\tisbn\n1\tann\tm1\n", r"line 2: expected 4 columns, found 3"),
+        (b"stars\tuser\twhen\tisbn\n1\tann\tinf\tm1\n", r"the time is 'inf'"),
+        (b"stars\tuser\twhen\tisbn\n1\t \t5\tm1\n", r"line 2: the user is empty"),
+    ],
+)
+def test_broken_files_get_one_line(capsys: pytest.CaptureFixture[str], content: bytes, answer: str | None) -> None:
+    Path("m.tsv.gz").write_bytes(content)
+    line = refused(capsys, command())
+    assert re.search(answer, line), line
+
+
+def test_a_failed_conversion_leaves_the_earlier_dataset(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command()) == 0
+    before = {path.name: path.read_bytes() for path in Path("out/shop").iterdir()}
+    Path("b.csv").write_text("user,isbn,when\nann,b1,never\n", encoding="utf-8")
+    assert main(command()) == 2
+    assert {path.name: path.read_bytes() for path in Path("out/shop").iterdir()} == before
+    assert [path.name for path in Path("out").iterdir()] == ["shop"]
