@@ -60,7 +60,7 @@ PRESETS: dict[str, Preset] = {
 _FREE_TEXT = ("comment", "summary", "description", "content")
 _MISSING = ("", "NA", "NaN", "nan", "NULL", "null", r"\N")
 _ID = r'[^\s"]+'
-_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
 _RATING = rf"(?:{_NUMBER}|{'|'.join(map(re.escape, _MISSING))})"
 _TIME = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[ T]+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?Z?)?"
 # Columns of details that have another name among the text columns of every dataset.
@@ -188,7 +188,7 @@ class Douban(Source):
                 file.report_malformed(number, cells)
             elif cells[0] in wanted:
                 texts = dict(zip(names.values(), map(_text, cells[1:]), strict=True))
-                texts["labels"] = labels.pop(cells[0], "")
+                texts["labels"] = labels.pop(cells[0], "") or texts.get("labels", "")
                 texts["tags"] = ", ".join(listed(texts.get("tags", "")))
                 yield cells[0], [texts.get(column, "") for column in self.text_types]
         for item, text in labels.items():
@@ -197,6 +197,8 @@ class Douban(Source):
     def _labels(self, domain: str, wanted: Container[str]) -> dict[str, str]:
         """Return the labels reviewers gave items most often, joined by commas; of equals the one given first."""
         (file,) = self.interaction_files(domain)
+        if "labels" not in _header(file):
+            return {}
         item = f"{self._kinds[domain]}_id"
         patterns = {"user_id": _ID, item: _ID, "rating": _RATING, "time": _TIME}
         counts: defaultdict[str, Counter[str]] = defaultdict(Counter)

@@ -12,8 +12,8 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# A cell in quotes or without; quotes inside it are text.
-_CELL = r'"[^\t]*"|(?!")[^\t]*'
+# A cell in quotes or without; quotes inside it are text. Atomic, so that no row is tried in more than one way.
+_CELL = r'(?> *"[^\t]*" *(?=\t|\Z)|(?! *")[^\t]*)'
 # Longer than this, a row that is not complete yet never will be.
 MOST_LINES, MOST_CHARACTERS = 1000, 1_000_000
 
@@ -29,7 +29,7 @@ class QuotedTable:
         The columns to return.
     patterns : Mapping[str, str]
         What the cells of a column hold inside their quotes, as a regular expression without groups; a row with
-        anything else there is broken. Cells of other columns hold any text without tab and newline.
+        anything else there is broken. Cells of other columns hold any text without tabs.
     free_text : str, optional
         The column whose cells may hold tabs, quotes and newlines.
     """
@@ -49,7 +49,7 @@ class QuotedTable:
             elif column in patterns:
                 cells.append(f' *(?:"(?:{patterns[column]})"|(?:{patterns[column]})) *')
             else:
-                cells.append(f" *(?:{_CELL}) *")
+                cells.append(_CELL)
         # The checked columns left of the free text tell where a row begins.
         left = [place for place in self.checks if place < free]
         self._begins = re.compile("\t".join(cells[: max(left) + 1]) + "\t").match if left else None

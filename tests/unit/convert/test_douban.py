@@ -197,6 +197,14 @@ def test_bad_input_is_told_in_one_line(
     assert not out.exists() or not any(out.iterdir())
 
 
+def test_labels_where_only_the_details_have_them(raw: Callable[..., Path]) -> None:
+    reviews = "user_id\tmusic_id\trating\ttime\n1\t10\t-1\t2016-01-01\n"
+    details = "UID\ttitle\tlabels\n10\tAn album\tjazz\n"
+    folder = converted(raw(musicreviews=reviews, music=details), "--domains", "music")
+    assert (folder / "mini.item").read_text(encoding="utf-8").splitlines()[1] == "music:10\tmusic\tAn album\tjazz\t\t"
+    assert "1\tmusic:10\t-1\t1451606400\n" in (folder / "mini.inter").read_text(encoding="utf-8")
+
+
 def test_too_many_broken_rows_are_fatal(raw: Callable[..., Path]) -> None:
     with pytest.raises(DataError, match=r"2 of 12 rows \(16\.67%\) are malformed"):
         converted(raw())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 
 import pytest
 from hypothesis import example, given
@@ -79,6 +80,18 @@ def test_a_row_without_end_does_not_eat_the_file(monkeypatch: pytest.MonkeyPatch
     table = QuotedTable(["text", "id"], ["id"], {"id": "[0-9]+"}, "text")
     rows = list(table.rows(['"endless', *["more"] * 5, "a\t7", '"b\nc"\t8']))
     assert rows == [(2, "1 of 2 columns"), (8, ["7"]), (9, ["8"])]
+
+
+@pytest.mark.parametrize("filler", [" ", '"', '" ', "\t", "\t ", '"\t"', '\n\t\t"'])
+def test_odd_rows_take_no_odd_time(filler: str) -> None:
+    """A pattern that tries a row in more ways than one would not come back from these."""
+    broken = f'"u"\t"i"\t"4"\t{filler * 2000}\t{filler * 2000}\t"no time"\t{filler * 2000}'
+    good = f'"v"\t"j"\t"5"\t"l"\t"c"\t{TIME}'
+    started = time.process_time()
+    rows = read(f"{broken}\n{good}\n")
+    assert time.process_time() - started < 5
+    assert rows[-1][1] == ["v", "j", "5", "l", "c", "2016-01-02"]
+    assert all(isinstance(cells, str) for _, cells in rows[:-1])
 
 
 @example([("", "\na\ta\t")])
