@@ -32,7 +32,7 @@ from recbole_cdsr.convert.options import (
 from recbole_cdsr.convert.pipeline import Source, convert
 from recbole_cdsr.convert.raw_file import LineBlock, RawFile, find_raw_file
 from recbole_cdsr.convert.text import decode
-from recbole_cdsr.errors import DataError
+from recbole_cdsr.errors import ConfigError, DataError
 
 RELEASES = ("2014", "2018", "2023")
 KINDS = ("reviews", "5-core", "ratings")
@@ -135,17 +135,22 @@ class AmazonSource(Source):
         if not self._raw_dir.is_dir():
             raise DataError(f"{self._raw_dir}: no such folder; --raw takes the folder that holds the raw files.")
         category = next(iter(self._categories.values()))
+        found: dict[str, str] = {}
         for (release, kind), pattern in FILES.items():
             if kind == "items" or kind != (self._kind or kind):
                 continue
-            for suffix in ("", ".gz"):
-                if not (path := self._raw_dir / (pattern.format(category) + suffix)).is_file():
-                    continue
-                if pattern == "{}.csv":  # 2018 and 2023 call it the same, but only 2023 has a header
-                    first = next(RawFile(path).lines(), (1, b""))[1]
-                    release = "2023" if b"parent_asin" in first else "2018"
-                return release
-        expected = ", ".join(pattern.format(category) for (_, kind), pattern in FILES.items() if kind != "items")
+            for name in (pattern.format(category), f"{pattern.format(category)}.gz"):
+                path = self._raw_dir / name
+                # 2018 and 2023 call their ratings the same, but only those of 2023 have a header.
+                if path.is_file() and (pattern != "{}.csv" or _has_header(path) == (release == "2023")):
+                    found.setdefault(release, name)
+        if len(found) > 1:
+            raise ConfigError(f"{self._raw_dir}: holds {' and '.join(found.values())}; choose one with --release.")
+        if found:
+            return next(iter(found))
+        expected = ", ".join(
+            dict.fromkeys(pattern.format(category) for (_, kind), pattern in FILES.items() if kind != "items")
+        )
         raise DataError(
             f"{self._raw_dir}: there is no file of {category} in any release (looked for {expected}; plain or .gz); "
             "it is published in Amazon product data (2014), Amazon review data (2018) and Amazon Reviews 2023."
@@ -169,6 +174,11 @@ class AmazonSource(Source):
 
     def read_items(self, file: RawFile, wanted: Container[str]) -> Iterator[tuple[str, Sequence[str]]]:
         return amazon_items.read_items(file, self.release, wanted)
+
+
+def _has_header(path: Path) -> bool:
+    _, first = next(RawFile(path).lines(), (1, b""))
+    return b"parent_asin" in first
 
 
 def read_reviews(file: RawFile, release: str) -> Iterator[RowBatch]:

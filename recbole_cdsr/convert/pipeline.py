@@ -106,7 +106,6 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     log.refuse_empty(len(rows))
     interactions = order_rows(rows, user_ids, item_ids, source, options, log)
     del rows, user_ids, item_ids
-    log.refuse_empty(len(interactions))
     _refuse_empty_domain(interactions, files, log)
 
     items = read_item_table(source, item_files, interactions)

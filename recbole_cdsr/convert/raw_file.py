@@ -153,11 +153,9 @@ class RawFile:
                 source = _HashingReader(file, bar.update)
                 packed = io.BufferedReader(source, buffer_size=_PACKED_BYTES)
                 unpacked = _unpacked(packed)
-                if (first := unpacked.read(size)).startswith(_BYTE_ORDER_MARK):
-                    first = first[len(_BYTE_ORDER_MARK) :]
-                while first:
-                    yield first
-                    first = unpacked.read(size)
+                yield unpacked.read(size).removeprefix(_BYTE_ORDER_MARK)
+                while chunk := unpacked.read(size):
+                    yield chunk
                 while packed.read(_PACKED_BYTES):  # what a decompressor may have left unread belongs to the hash
                     pass
                 self.sha256, self.size = source.hexdigest(), source.count

@@ -104,13 +104,13 @@ class FilterLog:
         return [f"{name}: kept {after:,} of {before:,} interactions" for name, before, after in self.steps]
 
     def refuse_empty(self, left: int) -> None:
-        """Raise `DataError` naming what every filter dropped when nothing is left."""
+        """Raise `DataError` with what every filter dropped when nothing is `left`."""
         if left:
             return
         if not self.read:
             raise DataError("the raw files hold no interactions at all; check that they are the files you mean.")
-        story = "; ".join(self.sentences())
         last = next(name for name, before, after in self.steps if before and not after)
+        story = "; ".join(self.sentences())
         raise DataError(f"nothing is left of {self.read:,} interactions, {last} dropped the last of them ({story}).")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
+from html.entities import html5
 
 from recbole_cdsr.data.atomic import LONGEST_CELL
 
@@ -52,6 +53,13 @@ def decode(data: bytes) -> str:
     return data.decode("utf-8", errors="recbole_cdsr_windows_1252")
 
 
+def _character(entity: re.Match[str]) -> str:
+    if entity[0].startswith("&#"):
+        return html.unescape(entity[0])
+    # Looked up as a whole: `html.unescape` would take the `&not` out of an unknown `&notes;`.
+    return html5.get(entity[0][1:], entity[0])
+
+
 def plain_text(text: str) -> str:
     """Return HTML as the text that a reader would see; everything that is no markup stays as it is.
 
@@ -63,7 +71,7 @@ def plain_text(text: str) -> str:
         text = _HIDDEN.sub("", text)
         text = _INLINE.sub("", _CELL.sub(" ", _LINE.sub("\n", text)))
     if "&" in text:
-        text = _ENTITY.sub(lambda match: html.unescape(match[0]), text.replace("&nbsp;", " "))
+        text = _ENTITY.sub(_character, text.replace("&nbsp;", " "))
     return text.strip()
 
 

@@ -1,0 +1,36 @@
+"""Dates and seconds on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from recbole_cdsr.convert.times import parse_moment, show_time
+from recbole_cdsr.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "end", "second"),
+    [
+        ("2016-01-01", False, 1451606400),
+        ("2016-01-01", True, 1451606400 + 86399),
+        ("2016-12-31", True, 1483228799),
+        ("2016-01-01T00:00:05", True, 1451606405),
+        ("2016-01-01 08:00:00+08:00", False, 1451606400),
+        ("1514736001", False, 1514736001),
+        ("1514736001", True, 1514736001),
+        (" -5 ", False, -5),
+    ],
+)
+def test_moments(text: str, end: bool, second: float) -> None:
+    assert parse_moment(text, "--from", end) == second
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2016-13-01", "2016-02-30", "1e9", "nan", "01.02.2016"])
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match=r"--to: .* is no moment; give a date"):
+        parse_moment(text, "--to")
+
+
+def test_moments_are_shown_as_dates() -> None:
+    assert show_time(1451606400) == "2016-01-01T00:00:00"
+    assert show_time(1e18) == "1e+18"
