@@ -359,11 +359,11 @@ def test_ratings_with_wrong_columns(
 def test_an_empty_result_says_which_filter_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     raw = raw_amazon.write_reviews(tmp_path / "raw", "2018")
     said = refused(raw, capsys, "--without-text", "--min-rating", "2", "--from", "2020-01-01")
-    assert "nothing is left of 7 interactions: --from 2020-01-01T00:00:00 dropped the last of them" in said
+    assert "nothing is left of 7 interactions, --from 2020-01-01T00:00:00 dropped the last of them" in said
     said = refused(raw, capsys, "--without-text", "--min-rating", "2", "--min-user", "9")
     assert "--min-user 9 --min-item 1 dropped the last of them (--min-rating 2: kept 6 of 7 interactions; " in said
     said = refused(raw, capsys, "--without-text", "--from", "1520000002")
-    assert "nothing is left in the domain sport" in said
+    assert "nothing is left of domain 'sport'" in said
     raw_amazon.write(raw / f"{CLOTH}.json", [])
     raw_amazon.write(raw / f"{SPORT}.json", [])
     assert "hold no interactions" in refused(raw, capsys, "--without-text")
