@@ -21,6 +21,8 @@ def requirements(name: str) -> list[str]:
 # colorlog and colorama. So pip may take RecBole with all it asks for where it can; elsewhere, and always by the
 # Makefile, it is installed with `pip install --no-deps`, and what it does need stands in requirements.txt.
 RECBOLE = 'recbole==1.2.1; python_version < "3.12"'
+# The client of OpenAI-compatible services; what is older has no raw responses of the kind that is read here.
+OPENAI = ["openai>=1.98"]
 
 setup(
     name="recbole-cdsr",
@@ -45,6 +47,12 @@ setup(
         "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml"],
     },
     install_requires=[RECBOLE, *requirements("requirements.txt")],
-    extras_require={"test": requirements("requirements-test.txt")},
+    extras_require={
+        # OpenAI-compatible services: generators, embeddings, batch files.
+        "openai": OPENAI,
+        # llm_device_map: local models over several devices.
+        "local-llm": ["accelerate>=1.1"],
+        "test": requirements("requirements-test.txt"),
+    },
     entry_points={"console_scripts": ["recbole-cdsr=recbole_cdsr.cli:main"]},
 )
