@@ -91,7 +91,7 @@ class OpenAIGenerator:
         try:
             answer = chat_answer(self.endpoint.chat(self.model, self.body(chat)))
         except WithheldError:
-            return refused()
+            return refused(0, 0)
         except MalformedAnswerError as error:
             raise self.endpoint.malformed(error) from None
         return answer if answer.text is None else replace(answer, text=self.endpoint.blotted(answer.text))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,7 @@ from recbole_cdsr.llm.generator import (
     request_key,
     without_reasoning,
 )
+from recbole_cdsr.llm.interrupts import first_interrupt_noted
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_report import RequestOutcome, RequestReport
 from recbole_cdsr.llm.request_workers import Result, Task, WorkerPool
@@ -135,7 +134,7 @@ def ask_all(asker: Asker, entries: Sequence[CacheEntry], cache: ResponseCache, l
     run = _Run(asker, distinct, cache, limits)
     run.report.total, run.report.distinct = len(entries), len(distinct)
     try:
-        with _first_interrupt_noted() as interrupts:
+        with first_interrupt_noted() as interrupts:
             run.go(interrupts)
     finally:
         run.report.seconds = time.perf_counter() - run.started
@@ -222,7 +221,8 @@ class _Run:
         try:
             while True:
                 if not stopping:
-                    self._feed(pool)
+                    with self._noting_faults():
+                        self._feed(pool)
                     if self._fault or interrupts:
                         stopping = True
                         self._stop(pool, bool(interrupts))
@@ -233,7 +233,8 @@ class _Run:
                 elif not (self._pending or self._ready):
                     self._look_at_others()
                 bar.update(self.report.cached + self.report.asked - bar.n)
-                self.cache.renew()
+                with self._noting_faults():
+                    self.cache.renew()
             self._store([])  # what could not be stored before
         finally:
             bar.close()
@@ -245,6 +246,14 @@ class _Run:
             raise KeyboardInterrupt
         if self.report.given_up and not self.report.asked and not self.report.cached:
             raise FeatureError(f"{self.asker.name} answered none of the requests: {self.report.describe_given_up(1)}")
+
+    @contextmanager
+    def _noting_faults(self) -> Iterator[None]:
+        """A fault of the cache stops the asking, and the answers on their way are waited for all the same."""
+        try:
+            yield
+        except CDSRError as error:
+            self._fault = self._fault or error
 
     def _feed(self, pool: WorkerPool) -> None:
         """Hand as much to the threads as they can take, and one more for each."""
@@ -363,7 +372,7 @@ class _Run:
         for entry in given_up:
             self.answers[entry.key] = Answer(None, error=f"given up: {entry.reason}")
         self.report.given_up += given_up
-        if self._fault is None:
+        with self._noting_faults():
             self.cache.give_up(given_up)
         if self._hopeless >= _HOPELESS and self._fault is None:
             self._fault = FeatureError(
@@ -394,26 +403,3 @@ def answer_kinds(answer: Answer) -> set[str]:
 def _length(entry: CacheEntry) -> int:
     content = entry.content
     return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)
-
-
-@contextmanager
-def _first_interrupt_noted() -> Iterator[list[int]]:
-    """A list that Ctrl-C adds to; a second Ctrl-C interrupts as usual.
-
-    An interrupt that could come anywhere could come between an answer's arrival and its place on the disk.
-    """
-    interrupts: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
-
-    def note(number: int, frame: Any) -> None:
-        if interrupts:
-            raise KeyboardInterrupt
-        interrupts.append(number)
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)

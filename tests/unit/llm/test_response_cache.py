@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm import response_cache
+from recbole_cdsr.llm.generator import Answer
+from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
+
+
+def entry(name: str, prompt_version: str = "p-1") -> CacheEntry:
+    content = [{"role": "user", "content": name}]
+    return CacheEntry(f"{name:0>64}", "openai", "m", {"temperature": 0.0}, prompt_version, content, f"user {name}")
+
+
+A, B, C = entry("a"), entry("b"), entry("c")
+KEYS = [A.key, B.key, C.key]
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "features" / "llm_cache.sqlite"
+
+
+def test_answers_come_back_as_they_were(path):
+    vector = np.array([1.5, -2.0], dtype=np.float32)
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("Tee für zwei ☕", 10, 4, "stop"))])
+        cache.store([(B, Answer(None, 7, 0, "content_filter", "withheld")), (C, Answer(None, 3, 0, vector=vector))])
+    with ResponseCache(path) as cache:
+        found = cache.get([*KEYS, "d" * 64])
+        assert set(found) == set(KEYS)
+        assert found[A.key] == Answer("Tee für zwei ☕", 10, 4, "stop", cached=True)
+        assert found[B.key].refused
+        assert found[B.key].error == "withheld by a content filter"
+        np.testing.assert_array_equal(found[C.key].vector, vector)
+        (content,) = cache.content()
+        assert (content.answers, content.prompt_tokens, content.completion_tokens) == (3, 20, 4)
+
+
+def test_half_a_character_can_be_kept(path):
+    broken = replace(A, content=[{"role": "user", "content": "\ud83d"}])
+    with ResponseCache(path) as cache:
+        cache.store([(broken, Answer("x"))])
+        cache.note_export([broken], "file")
+        assert cache.exported([A.key])[A.key].content == broken.content
+
+
+def test_the_first_answer_stays(path):
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("first"))])
+        cache.store([(A, Answer("second"))])
+        assert cache.get([A.key])[A.key].text == "first"
+
+
+def test_forgotten_answers_are_put_aside(path):
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("bad")), (B, Answer("good"))])
+        assert cache.forget([A.key, C.key]) == 1
+        assert set(cache.get(KEYS)) == {B.key}
+    kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
+    assert kept == [("bad",)]
+
+
+def test_a_claim_holds_as_long_as_its_run_lives(path):
+    with ResponseCache(path) as mine, ResponseCache(path) as theirs:
+        assert mine.claim([A.key, B.key]) == ([A.key, B.key], [])
+        assert mine.claim([A.key]) == ([A.key], [])
+        assert theirs.claim(KEYS) == ([C.key], [A.key, B.key])
+        mine.store([(A, Answer("answered"))])
+        assert theirs.claim([A.key, B.key]) == ([], [B.key])  # A is answered: neither to ask nor to wait for
+        mine.release([B.key])
+        assert theirs.claim([B.key]) == ([B.key], [])
+
+
+def test_a_closed_run_holds_no_claims(path):
+    with ResponseCache(path) as cache:
+        cache.claim(KEYS)
+    with ResponseCache(path) as cache:
+        assert cache.claim(KEYS) == (KEYS, [])
+
+
+def _claim_and_wait(path, claimed) -> None:
+    cache = ResponseCache(path)
+    cache.claim(KEYS)
+    claimed.set()
+    time.sleep(60)
+
+
+def test_claims_of_a_killed_process_are_void_at_once_even_before_its_parent_took_note(path):
+    context = multiprocessing.get_context("spawn")
+    claimed = context.Event()
+    process = context.Process(target=_claim_and_wait, args=(path, claimed))
+    process.start()
+    try:
+        assert claimed.wait(60)
+        with ResponseCache(path) as cache:
+            assert cache.claim(KEYS) == ([], KEYS)
+            os.kill(process.pid, 9)
+            deadline = time.monotonic() + 10
+            while cache.claim(KEYS)[1] and time.monotonic() < deadline:
+                time.sleep(0.02)
+            assert cache.claim(KEYS) == (KEYS, [])
+    finally:
+        process.kill()
+        process.join()
+
+
+def test_claims_of_another_machine_lapse_when_they_are_not_renewed(path, monkeypatch):
+    with ResponseCache(path) as far, ResponseCache(path) as here:
+        with monkeypatch.context() as patch:
+            patch.setattr(response_cache, "_host", lambda: "another machine")
+            far.claim(KEYS)
+        assert here.claim(KEYS) == ([], KEYS)
+        monkeypatch.setattr(response_cache, "CLAIM_SECONDS", 0.0)
+        assert here.claim(KEYS) == (KEYS, [])
+
+
+def test_given_up_requests_are_listed_until_they_are_answered(path):
+    with ResponseCache(path) as cache:
+        cache.claim(KEYS)
+        cache.give_up([GivenUp(A.key, "user a", "status 500"), GivenUp(B.key, "user b", "status 500")])
+        cache.give_up([GivenUp(B.key, "user b", "no answer within 5 s")])
+        assert cache.given_up() == [
+            GivenUp(A.key, "user a", "status 500"),
+            GivenUp(B.key, "user b", "no answer within 5 s"),
+        ]
+        with ResponseCache(path) as other:
+            assert other.claim([A.key, B.key, C.key]) == ([A.key, B.key], [C.key])
+        cache.store([(A, Answer("at last"))])
+        assert [given_up.label for given_up in cache.given_up()] == ["user b"]
+
+
+def test_caches_of_several_machines_become_one(path, tmp_path):
+    other = tmp_path / "other.sqlite"
+    with ResponseCache(path) as cache, ResponseCache(other) as far:
+        cache.store([(A, Answer("ours"))])
+        far.store([(A, Answer("theirs")), (B, Answer("theirs"))])
+        assert cache.take_from(other) == 1
+        assert {key: answer.text for key, answer in cache.get(KEYS).items()} == {A.key: "ours", B.key: "theirs"}
+        with pytest.raises(FeatureError, match="no response cache"):
+            cache.take_from(tmp_path / "nowhere.sqlite")
+
+
+def test_looking_makes_nothing(path):
+    with ResponseCache(path, read_only=True) as cache:
+        assert cache.get(KEYS) == {}
+        assert cache.content() == []
+    assert not path.parent.exists()
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("x"))])
+        with ResponseCache(path, read_only=True) as looking:
+            assert set(looking.get(KEYS)) == {A.key}
+
+
+def _write_many(path, start) -> None:
+    with ResponseCache(path) as cache:
+        for number in range(start, start + 100):
+            cache.store([(entry(str(number)), Answer(str(number)))])
+
+
+def test_several_processes_write_at_once(path):
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_write_many, args=(path, 100 * number)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    with ResponseCache(path) as cache:
+        assert [content.answers for content in cache.content()] == [300]
+
+
+class TestNotACache:
+    def refused(self, path: Path) -> str:
+        with pytest.raises(FeatureError) as raised:
+            ResponseCache(path)
+        assert "\n" not in str(raised.value)
+        return str(raised.value)
+
+    def test_a_file_in_the_place_of_its_folder(self, tmp_path):
+        (tmp_path / "features").write_text("")
+        assert "cannot be written" in self.refused(tmp_path / "features" / "llm_cache.sqlite")
+
+    def test_a_folder_in_its_place(self, path):
+        path.mkdir(parents=True)
+        assert "llm_cache_file" in self.refused(path)
+
+    def test_some_other_file(self, path):
+        path.parent.mkdir()
+        path.write_text("this is a text, and a rather long one, so that SQLite has something to look at" * 20)
+        assert "not a database" in self.refused(path)
+        assert path.read_text().startswith("this is a text")
+
+    def test_a_format_of_the_future(self, path):
+        ResponseCache(path).close()
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE meta SET value = '99' WHERE name = 'format'")
+        assert "format 99" in self.refused(path)
+
+    @pytest.mark.skipif(os.geteuid() == 0 and not Path("/usr/bin/setpriv").exists(), reason="root writes everywhere")
+    def test_a_folder_that_must_not_be_written(self, path):
+        path.parent.mkdir()
+        path.parent.chmod(0o555)
+        code = (
+            "import sys; sys.path[:0] = sys.argv[2:]\n"
+            "from recbole_cdsr.llm.response_cache import ResponseCache\n"
+            "from recbole_cdsr.errors import FeatureError\n"
+            "try: ResponseCache(sys.argv[1])\n"
+            "except FeatureError as error: print(error)\n"
+        )
+        command = [sys.executable, "-c", code, str(path), *filter(None, sys.path)]
+        if os.geteuid() == 0:
+            command = ["/usr/bin/setpriv", "--bounding-set=-all", "--inh-caps=-all", *command]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        finally:
+            path.parent.chmod(0o755)
+        assert "cannot be written" in run.stdout, run.stderr
+        assert not path.exists()
