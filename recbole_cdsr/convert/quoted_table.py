@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 # A cell in quotes or without; quotes inside it are text. Atomic, so that no row is tried in more than one way.
-_CELL = r'(?> *"[^\t]*" *(?=\t|\Z)|(?! *")[^\t]*)'
+_CELL = r'(?> *"[^\t\n]*" *(?=\t|\Z)|(?! *")[^\t\n]*)'
 # Longer than this, a row that is not complete yet never will be.
 MOST_LINES, MOST_CHARACTERS = 1000, 1_000_000
 
@@ -29,7 +29,8 @@ class QuotedTable:
         The columns to return.
     patterns : Mapping[str, str]
         What the cells of a column hold inside their quotes, as a regular expression without groups; a row with
-        anything else there is broken. Cells of other columns hold any text without tabs.
+        anything else there is broken. Cells of other columns hold any text; tabs and newlines only in a row whose
+        quotes are all as CSV has them.
     free_text : str, optional
         The column whose cells may hold tabs, quotes and newlines.
     """

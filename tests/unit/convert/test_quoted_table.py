@@ -56,6 +56,7 @@ def test_rows_survive_what_comments_hold(row: str, comment: str) -> None:
         ('"u"\t"i"\t"4"\t"a"\t"no time"\t"yesterday"\t"1"', ["time is 'yesterday'"]),
         ("neither here\nnor there", ["1 of 7 columns", "1 of 7 columns"]),
         (f'"u"\t"i"\t"4"\t{TIME}', ["5 of 7 columns"]),
+        (f'"u"\t"i"\t"4"\t"cut off\n""\t"i"\t"4"\t""\t"no user"\t{TIME}', ["its quotes do not fit its columns"]),
     ],
 )
 def test_a_broken_row_costs_itself_and_nothing_after_it(broken: str, faults: list[str]) -> None:
@@ -68,6 +69,11 @@ def test_a_broken_row_costs_itself_and_nothing_after_it(broken: str, faults: lis
 def test_a_broken_last_row_is_told() -> None:
     assert read('"u"\t"i"\t"4"\t"a"\t"the file ends') == [(2, "5 of 7 columns")]
     assert read("\n\n") == []
+
+
+def test_newlines_in_another_column_are_read_where_its_quotes_are_right() -> None:
+    row = f'"u"\t"i"\t"4"\t"a\nb"\t"c"\t{TIME}\n'
+    assert read(row, ("labels", "comment")) == [(2, ["a\nb", "c"])]
 
 
 def test_tabs_in_another_column_are_read_where_its_quotes_are_right() -> None:
