@@ -14,13 +14,15 @@ import logging
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
+from typing import Any
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
 
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.data.loaders import prepare_loaders
 from recbole_cdsr.errors import CDSRError
 from recbole_cdsr.quick_start import create_dataset
@@ -34,12 +36,24 @@ OFFICIAL_CALIBRATOR = 7.0
 
 
 class Contender:
-    """One model with its data, trained a step at a time."""
+    """One model with its data, trained a step at a time.
 
-    def __init__(self, model: str, dataset: str, window: int, folder: str) -> None:
-        settings = {"MAX_ITEM_LIST_LENGTH": window, "checkpoint_dir": folder, "show_progress": False, "seed": 1}
-        config = CDSRConfig(model, dataset, config_dict=settings, command_line=[])
+    `settings` come on top of the model's own; `prepare` is handed the dataset before the model is built on it.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        dataset: str,
+        window: int,
+        folder: str,
+        settings: Mapping[str, Any] | None = None,
+        prepare: Callable[[CrossDomainDataset], None] = lambda data: None,
+    ) -> None:
+        shared = {"MAX_ITEM_LIST_LENGTH": window, "checkpoint_dir": folder, "show_progress": False, "seed": 1}
+        config = CDSRConfig(model, dataset, config_dict=shared | dict(settings or {}), command_line=[])
         data = create_dataset(config)
+        prepare(data)
         self.loader, _, _ = prepare_loaders(config, data)
         self.model = config.model_class(config, self.loader._dataset).to(config["device"])
         self.optimizer = trainer_class_for(config["MODEL_TYPE"], model)(config, self.model).optimizer

@@ -92,7 +92,7 @@ class _SpectralProducts(torch.autograd.Function):
     """c₁ and c₂ of all tokens ``[T, d]``.
 
     A transform of so few slots is a small matrix product. Frequencies of a batch are as large as all of its slots; they
-    are made block by block, and once more in the backward pass, and are never all there.
+    are made block by block, and once more in the backward pass, and are never all there. Half precision is left out.
     """
 
     @staticmethod
@@ -104,12 +104,13 @@ class _SpectralProducts(torch.autograd.Function):
         forward, inverse = real_transforms(n_slots, item)
         filters = weight.unbind(2)  # real and imaginary part, each [F, d]
         c1, c2 = torch.empty_like(item), torch.empty_like(item)
-        for item_rows, text_rows, c1_rows, c2_rows in _blockwise(blocks, item, text, c1, c2):  # [n, m, d] each
-            first = n_slots - item_rows.shape[1]
-            ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
-            items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
-            torch.matmul(back, _times(items, filters), out=c1_rows)
-            torch.matmul(back, _times(items, texts.chunk(2, dim=1)), out=c2_rows)
+        with torch.autocast(item.device.type, enabled=False):
+            for item_rows, text_rows, c1_rows, c2_rows in _blockwise(blocks, item, text, c1, c2):  # [n, m, d] each
+                first = n_slots - item_rows.shape[1]
+                ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
+                items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
+                torch.matmul(back, _times(items, filters), out=c1_rows)
+                torch.matmul(back, _times(items, texts.chunk(2, dim=1)), out=c2_rows)
         return c1, c2
 
     @staticmethod
@@ -121,18 +122,19 @@ class _SpectralProducts(torch.autograd.Function):
         item_gradient, text_gradient = torch.empty_like(item), torch.empty_like(text)
         weight_gradient = torch.zeros_like(weight)
         tokens = (item, text, c1_gradient.contiguous(), c2_gradient.contiguous(), item_gradient, text_gradient)
-        for item_rows, text_rows, c1_rows, c2_rows, item_out, text_out in _blockwise(ctx.blocks, *tokens):
-            first = ctx.n_slots - item_rows.shape[1]
-            ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
-            items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
-            g1, g2 = back.T @ c1_rows, back.T @ c2_rows  # [n, 2F, d]
-            # A product's gradient meets the conjugate of the other factor.
-            items_gradient = _times_conjugate(g1, filters).add_(_times_conjugate(g2, texts.chunk(2, dim=1)))
-            texts_gradient = _times_conjugate(g2, items.chunk(2, dim=1))
-            per_row = _times_conjugate(g1, items.chunk(2, dim=1)).sum(dim=0)  # [2F, d]
-            weight_gradient += torch.stack(per_row.chunk(2), dim=2)
-            torch.matmul(ahead.T, items_gradient, out=item_out)
-            torch.matmul(ahead.T, texts_gradient, out=text_out)
+        with torch.autocast(item.device.type, enabled=False):
+            for item_rows, text_rows, c1_rows, c2_rows, item_out, text_out in _blockwise(ctx.blocks, *tokens):
+                first = ctx.n_slots - item_rows.shape[1]
+                ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
+                items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
+                g1, g2 = back.T @ c1_rows, back.T @ c2_rows  # [n, 2F, d]
+                # A product's gradient meets the conjugate of the other factor.
+                items_gradient = _times_conjugate(g1, filters).add_(_times_conjugate(g2, texts.chunk(2, dim=1)))
+                texts_gradient = _times_conjugate(g2, items.chunk(2, dim=1))
+                per_row = _times_conjugate(g1, items.chunk(2, dim=1)).sum(dim=0)  # [2F, d]
+                weight_gradient += torch.stack(per_row.chunk(2), dim=2)
+                torch.matmul(ahead.T, items_gradient, out=item_out)
+                torch.matmul(ahead.T, texts_gradient, out=text_out)
         return item_gradient, text_gradient, weight_gradient, None, None
 
 

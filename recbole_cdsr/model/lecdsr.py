@@ -193,8 +193,8 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         positions = self.position_embedding(windows.pack(ranks))  # [T, d]
         weights = self.instance_gate(windows, gated, positions, user)  # [T]
         # Union, and the mean of x *before* the feature gate, in one sum over each row.
-        shares = 1 / windows.counts[windows.token_rows]  # [T]
-        query = windows.sum_by_row(weights[:, None] * gated + shares[:, None] * x)  # [B, d]
+        counts = windows.counts[windows.token_rows]  # [T]
+        query = windows.sum_by_row(weights[:, None] * gated + x / counts[:, None])  # [B, d]
         return windows.in_batch_order(query if user is None else user + query)
 
     def user_vectors(self, users: Tensor) -> Tensor:
