@@ -22,6 +22,7 @@ NULLABLE: dict[str, type] = {
     "llm_features_dir": str,
     "item_features_file": str,
     "llm_permute_seed": int,
+    "prompt_files": dict,
     "model": str,
     "dataset": str,
     "transform": str,
@@ -39,7 +40,12 @@ NULLABLE: dict[str, type] = {
     **injection.NULLABLE,
 }
 # What a mapping or list of RecBole's looks like, where its default does not show it.
-EXAMPLES: dict[str, str] = {"clip_grad_norm": "{max_norm: 5}", **llm_keys.EXAMPLES, **injection.EXAMPLES}
+EXAMPLES: dict[str, str] = {
+    "clip_grad_norm": "{max_norm: 5}",
+    "prompt_files": "{analyser: my_prompt.yaml}",
+    **llm_keys.EXAMPLES,
+    **injection.EXAMPLES,
+}
 # RecBole's model YAML gives these a whole number by default, but its models read other kinds just as well.
 REAL_VALUED = frozenset(
     [
@@ -81,7 +87,10 @@ NEVER_NULL = frozenset(
         "candidate_domains",
         "profile_generator",
         "profile_encoding",
+        "profile_style",
         "pseudo_generator",
+        "pseudo_extraction",
+        "prompt_language",
         *llm_keys.NEVER_NULL,
     ]
 )
@@ -135,6 +144,9 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "profile_clusters": _at_least(1),
     "pseudo_max_names": _at_least(1),
     "pseudo_min_names": _at_least(1),
+    "pseudo_shots": _at_least(0),
+    "pseudo_seed": _at_least(0),
+    "prompt_history_tokens": _at_least(1),
     **{key: _at_least(least) for key, least in llm_keys.AT_LEAST.items()},
     **dict.fromkeys(llm_keys.MORE_THAN_0, _POSITIVE),
     **{key: _at_least(1) for key in injection.AT_LEAST_1},

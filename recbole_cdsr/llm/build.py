@@ -43,13 +43,11 @@ def build_llm_features(config: Any, dataset: Any) -> LLMFeatures:
     made_by = f"items: {items.provenance['made_by']}, {items.provenance['encoder']['name']}"
     table, profile_provenance = None, None
     if settings.use_profiles:
-        table, profile_provenance = profile_table(
-            settings, dataset, items.source, items.rows, items.vectors, items.titles()
-        )
+        table, profile_provenance = profile_table(settings, dataset, items)
         made_by += f"; profiles: {profile_provenance['made_by']}"
     provenance = {
         "made_by": made_by,
-        "llm": None,
+        "llm": ((profile_provenance or {}).get("generator") or {}).get("llm"),
         "items": items.provenance,
         "profiles": profile_provenance,
         "permute_seed": settings.permute_seed,

@@ -101,8 +101,10 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
     """Item features made of the item texts: the stored set, checked, or a new one."""
     logger = logging.getLogger()
     encoder_called = settings.encoder.name
+    prompt = settings.item_prompt()
     name = store.slug(encoder_called)
-    prompt = load_item_prompt()
+    if prompt.version != load_item_prompt().version:
+        name += f"-{store.slug(prompt.version)}"  # so that languages and wordings do not replace each other's
     tokens, texts = frame["item_id"].tolist(), item_texts(frame, prompt)
     if encoder_called == DEFAULT_ENCODER:
         warn_of_unread_script(texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_cdsr.llm import store
+from recbole_cdsr.llm.history_texts import ItemWords
 from recbole_cdsr.llm.item_features import item_source, permutation, read_items
-from recbole_cdsr.llm.prompts import item_titles
+from recbole_cdsr.llm.prompts import ItemPrompt, item_categories, item_titles
 from recbole_cdsr.llm.settings import FeatureSettings
 
 
@@ -31,6 +33,8 @@ class ItemTable:
         float32 `[n_items, D]`, `source` by internal id; row 0 is zero.
     provenance : dict
         Of the item features.
+    prompt : ItemPrompt
+        The wording of item texts, which says which columns are titles and categories.
     """
 
     frame: pd.DataFrame
@@ -38,10 +42,27 @@ class ItemTable:
     rows: np.ndarray
     vectors: np.ndarray
     provenance: dict[str, Any]
+    prompt: ItemPrompt
 
     def titles(self) -> list[str]:
         """Short names `[n_items]`; "" for padding."""
-        return ["", *np.array(item_titles(self.frame), dtype=object)[self.rows].tolist()]
+        return self._of_row(item_titles(self.frame, self.prompt))
+
+    def categories(self) -> list[str]:
+        """Categories `[n_items]`; "" where an item has none."""
+        return self._of_row(item_categories(self.frame, self.prompt))
+
+    def words(self, item_domain: np.ndarray, domain_names: Sequence[str]) -> ItemWords:
+        """Titles, categories and domains as prompts name them."""
+        domains = ["", *(domain_names[domain] for domain in item_domain[1:].tolist())]
+        return ItemWords(self.titles(), self.categories(), domains)
+
+    def by_id(self, of_row: np.ndarray, padding: int) -> np.ndarray:
+        """Numbers of the rows of `.item` `[n]` by internal id `[n_items]`."""
+        return np.append(padding, of_row[self.rows])
+
+    def _of_row(self, of_row: list[str]) -> list[str]:
+        return ["", *np.array(of_row, dtype=object)[self.rows].tolist()]
 
 
 def item_table(settings: FeatureSettings, dataset: Any) -> ItemTable:
@@ -66,4 +87,4 @@ def item_table(settings: FeatureSettings, dataset: Any) -> ItemTable:
         )
     vectors = np.zeros((dataset.item_num, source.matrix.shape[1]), dtype=np.float32)  # [n_items, D]
     vectors[1:] = source.matrix[rows]
-    return ItemTable(frame, source, rows, vectors, provenance)
+    return ItemTable(frame, source, rows, vectors, provenance, settings.item_prompt())

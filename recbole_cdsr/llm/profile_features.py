@@ -1,4 +1,4 @@
-"""User profiles of a loaded dataset: read from the store, or made by the offline extractive profiler (no LLM)."""
+"""User profiles of a loaded dataset: read from the store, or made by the offline extractive profiler or an LLM."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.llm import profiles, store
+from recbole_cdsr.llm.history_texts import histories_sha256
 from recbole_cdsr.llm.item_features import expected_encoder, said
+from recbole_cdsr.llm.item_table import ItemTable
+from recbole_cdsr.llm.profile_llm import encoded_texts, llm_profiles
 from recbole_cdsr.llm.settings import FeatureSettings
 
 _HOW = {
@@ -22,14 +24,7 @@ _HOW = {
 }
 
 
-def profile_table(
-    settings: FeatureSettings,
-    dataset: Any,
-    source: store.FeatureSet,
-    rows: np.ndarray,
-    items: np.ndarray,
-    titles: Sequence[str],
-) -> tuple[np.ndarray, dict[str, Any]]:
+def profile_table(settings: FeatureSettings, dataset: Any, items: ItemTable) -> tuple[np.ndarray, dict[str, Any]]:
     """Profiles by internal user id.
 
     Parameters
@@ -38,14 +33,8 @@ def profile_table(
         Of the run.
     dataset : CrossDomainDataset
         Gives `training_histories()`; nothing else of the interactions is read.
-    source : FeatureSet
-        The item features in the order of `.item`.
-    rows : np.ndarray
-        int64 `[n_items - 1]`, the row of `source` whose text each internal id from 1 has.
-    items : np.ndarray
-        float32 `[n_items, D]`, `source` by internal id.
-    titles : sequence of str
-        `[n_items]` by internal id.
+    items : ItemTable
+        The items' vectors and titles.
 
     Returns
     -------
@@ -61,6 +50,17 @@ def profile_table(
     """
     histories = dataset.training_histories()
     user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
+    make = llm_profiles if settings.profile_generator == "llm" else _extractive_profiles
+    found = make(settings, dataset, items, histories, user_tokens)
+    table = np.zeros((dataset.user_num, found.matrix.shape[1]), dtype=np.float32)  # [n_users, D_u]
+    table[histories.user_ids] = found.matrix
+    return table, found.provenance
+
+
+def _extractive_profiles(
+    settings: FeatureSettings, dataset: Any, items: ItemTable, histories: Histories, user_tokens: list[str]
+) -> store.FeatureSet:
+    source = items.source
     with_text = settings.profile_encoding == "text"
     encoder = expected_encoder(settings.encoder) if with_text else dict(source.provenance["encoder"])
     how = {
@@ -87,30 +87,13 @@ def profile_table(
         started = time.perf_counter()
         # Clustered in the order of .item, so that every split and permutation has the same clusters.
         labels = profiles.cluster_items(source.matrix, settings.profile_clusters)
-        interests = profiles.interest_clusters(items, np.append(-1, labels[rows]), histories)
-        matrix = _encoded(settings, interests, titles) if with_text else profiles.profile_vectors(items, interests)
+        interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
+        if with_text:
+            matrix = encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
+        else:
+            matrix = profiles.profile_vectors(items.vectors, interests)
         store.save_feature_set(settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from)
         word = f"made in {time.perf_counter() - started:.0f} s"
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
-    table = np.zeros((dataset.user_num, found.matrix.shape[1]), dtype=np.float32)  # [n_users, D_u]
-    table[histories.user_ids] = found.matrix
-    return table, found.provenance
-
-
-def _encoded(settings: FeatureSettings, interests: profiles.InterestClusters, titles: Sequence[str]) -> np.ndarray:
-    texts = profiles.profile_texts(interests, titles)
-    encoder = settings.text_encoder()
-    logging.getLogger().info(f"User profiles: encoding {len(texts)} profile texts with {encoder.name} …")
-    matrix = encoder.encode(texts, settings.show_progress)  # [U, D_u]
-    matrix[np.array([not text for text in texts], dtype=bool)] = 0.0  # a user without items has no profile
-    return matrix
-
-
-def histories_sha256(user_tokens: list[str], histories: Histories, dataset: Any) -> str:
-    """SHA-256 of who consumed what in which order, whatever the internal ids."""
-    item_tokens = dataset.id2token(dataset.iid_field, histories.item_ids)
-    digest = hashlib.sha256(np.asarray(histories.pointers, dtype="<i8").tobytes())
-    digest.update(store.hash_strings(user_tokens).encode())
-    digest.update(store.hash_strings(list(map(str, item_tokens))).encode())
-    return digest.hexdigest()
+    return found

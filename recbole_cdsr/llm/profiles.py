@@ -16,7 +16,7 @@ import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.llm.prompts import read_prompt_file
-from recbole_cdsr.ranges import places_in_ranges, runs
+from recbole_cdsr.ranges import expand_ranges, places_in_ranges, runs
 
 EXTRACTIVE_PROFILER = "offline extractive profiler (no LLM)"
 LATEST_PER_CLUSTER = 10
@@ -39,7 +39,8 @@ class InterestClusters:
     item_pointers : np.ndarray
         int64 `[G+1]`; the representatives of cluster g are `item_ids[item_pointers[g]:item_pointers[g+1]]`.
     item_ids : np.ndarray
-        int64 `[R]`, nearest to the cluster's centroid first.
+        int64 `[R]`, of `interest_clusters` nearest to the cluster's centroid first, of `latest_in_clusters` oldest
+        first.
     """
 
     user_pointers: np.ndarray
@@ -113,8 +114,45 @@ def interest_clusters(
     -------
     InterestClusters
     """
-    n_users = len(histories.pointers) - 1
-    user = np.repeat(np.arange(n_users), np.diff(histories.pointers))  # [N]
+    user, item, cluster = _considered(item_cluster, histories, latest)  # [M]
+    starts, stops = runs(user, cluster)  # [G]
+    sizes = stops - starts  # [G]
+    distance = _distance_to_centroid(items, item, starts)  # [M]
+    group = np.repeat(np.arange(len(starts)), sizes)  # [M]
+    group_order = _largest_first(user[starts], cluster[starts], sizes)
+    rank = np.empty_like(group_order)
+    rank[group_order] = np.arange(len(group_order))
+    # Nearest first, then newest.
+    order = np.lexsort((np.arange(len(item)), distance, rank[group]))
+    chosen = order[places_in_ranges(sizes[group_order]) < representatives]  # [R]
+    per_group = np.minimum(sizes[group_order], representatives)  # [G]
+    return _clusters(user[starts], per_group, item[chosen], len(histories.pointers) - 1)
+
+
+def latest_in_clusters(
+    item_cluster: np.ndarray, histories: Histories, latest: int = LATEST_PER_CLUSTER
+) -> InterestClusters:
+    """Split users' histories into interest clusters and keep the latest items of each, the oldest first.
+
+    As `interest_clusters`, but with all the items considered instead of representatives: what LLM4CDSR's
+    analyser is shown.
+    """
+    user, item, cluster = _considered(item_cluster, histories, latest)
+    user, item, cluster = user[::-1], item[::-1], cluster[::-1]  # oldest first
+    order = np.lexsort((cluster, user))  # stable
+    user, item, cluster = user[order], item[order], cluster[order]
+    starts, stops = runs(user, cluster)
+    sizes = stops - starts
+    group_order = _largest_first(user[starts], cluster[starts], sizes)
+    _, chosen = expand_ranges(starts[group_order], sizes[group_order])
+    return _clusters(user[starts], sizes[group_order], item[chosen], len(histories.pointers) - 1)
+
+
+def _considered(
+    item_cluster: np.ndarray, histories: Histories, latest: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Users, items and clusters `[M]` of what is considered, by user and cluster, the newest first."""
+    user = np.repeat(np.arange(len(histories.pointers) - 1), np.diff(histories.pointers))  # [N]
     item = np.asarray(histories.item_ids, dtype=np.int64)  # [N]
     time = np.arange(len(item))  # [N]
     # Latest occurrence of each (user, item): the last one of its run once sorted.
@@ -128,24 +166,20 @@ def interest_clusters(
     user, item, cluster = user[order], item[order], cluster[order]
     starts, stops = runs(user, cluster)
     considered = places_in_ranges(stops - starts) < latest
-    user, item, cluster = user[considered], item[considered], cluster[considered]  # [M]
-    starts, stops = runs(user, cluster)  # [G]
-    sizes = stops - starts  # [G]
-    distance = _distance_to_centroid(items, item, starts)  # [M]
-    group = np.repeat(np.arange(len(starts)), sizes)  # [M]
-    # Groups: by user, largest first, lowest cluster number first among equals. Items: nearest first, then
-    # newest.
-    group_order = np.lexsort((cluster[starts], -sizes, user[starts]))
-    rank = np.empty_like(group_order)
-    rank[group_order] = np.arange(len(group_order))
-    order = np.lexsort((np.arange(len(item)), distance, rank[group]))
-    chosen = order[places_in_ranges(sizes[group_order]) < representatives]  # [R]
-    per_group = np.minimum(sizes[group_order], representatives)  # [G]
-    per_user = np.bincount(user[starts], minlength=n_users)  # [U]
+    return user[considered], item[considered], cluster[considered]
+
+
+def _largest_first(user: np.ndarray, cluster: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Order of clusters `[G]`: by user, largest first, lowest cluster number first among equals."""
+    return np.lexsort((cluster, -sizes, user))
+
+
+def _clusters(user: np.ndarray, sizes: np.ndarray, items: np.ndarray, n_users: int) -> InterestClusters:
+    per_user = np.bincount(user, minlength=n_users)  # [U]
     return InterestClusters(
         user_pointers=np.append(0, np.cumsum(per_user)).astype(np.int64),
-        item_pointers=np.append(0, np.cumsum(per_group)).astype(np.int64),
-        item_ids=item[chosen],
+        item_pointers=np.append(0, np.cumsum(sizes)).astype(np.int64),
+        item_ids=items,
     )
 
 

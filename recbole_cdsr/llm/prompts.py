@@ -89,13 +89,13 @@ def read_prompt_file(name_or_path: str) -> dict[str, Any]:
     return dict(content)
 
 
-def packaged_prompts() -> list[str]:
+@lru_cache(maxsize=1)
+def packaged_prompts() -> tuple[str, ...]:
     """Names of the prompt files that come with the package."""
     folder = resources.files("recbole_cdsr.llm").joinpath("prompt_files")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
-@lru_cache(maxsize=8)
 def load_item_prompt(name_or_path: str = DEFAULT_ITEM_PROMPT) -> ItemPrompt:
     """Load an item prompt; see `prompt_files/item_en.yaml` for the format.
 
@@ -104,6 +104,17 @@ def load_item_prompt(name_or_path: str = DEFAULT_ITEM_PROMPT) -> ItemPrompt:
     FeatureError
         When the file is missing, or a key is missing or of a wrong type.
     """
+    if name_or_path in packaged_prompts():
+        return _packaged_item_prompt(name_or_path)
+    return _item_prompt(name_or_path)
+
+
+@lru_cache(maxsize=8)
+def _packaged_item_prompt(name: str) -> ItemPrompt:
+    return _item_prompt(name)
+
+
+def _item_prompt(name_or_path: str) -> ItemPrompt:
     content = read_prompt_file(name_or_path)
     try:
         other = content.get("other")
@@ -172,6 +183,16 @@ def item_titles(frame: pd.DataFrame, prompt: ItemPrompt | None = None) -> list[s
     if (title == "").any():
         title = title.where(title != "", pd.Series(item_texts(frame, prompt), dtype="str"))
     return title.tolist()
+
+
+def item_categories(frame: pd.DataFrame, prompt: ItemPrompt | None = None) -> list[str]:
+    """The category of every item: the prompt's field that reads a column `category`; "" where there is none."""
+    prompt = prompt or load_item_prompt()
+    field = next((field for field in prompt.fields if "category" in field.columns), None)
+    if field is None:
+        return [""] * len(frame)
+    found = _first_filled(frame, [column for column in field.columns if column in frame])
+    return found.str.slice(0, field.max_chars).str.rstrip().tolist()
 
 
 def _present_fields(frame: pd.DataFrame, prompt: ItemPrompt) -> list[PromptField]:

@@ -13,10 +13,12 @@ import numpy as np
 import pandas as pd
 
 from recbole_cdsr.data.sequences import Histories
+from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import store
+from recbole_cdsr.llm.history_texts import histories_sha256
 from recbole_cdsr.llm.item_table import ItemTable, item_table
-from recbole_cdsr.llm.profile_features import histories_sha256
 from recbole_cdsr.llm.pseudo_items import NamedPairs, PseudoItems
+from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, is_complete, llm_pseudo_items
 from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
 from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -32,8 +34,9 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
     Parameters
     ----------
     config : mapping or RecBole Config
-        As `build_llm_features`, and `pseudo_generator` (`retrieval`, offline), `pseudo_max_names` (10),
-        `pseudo_min_names` (3).
+        As `build_llm_features`, and `pseudo_generator` (`retrieval`, offline, or `llm`), `pseudo_max_names` (10),
+        `pseudo_min_names` (3), and for the LLM `pseudo_shots` (3), `pseudo_seed` (2026), `pseudo_extraction`
+        (`llm` or `parser`).
     dataset : CrossDomainDataset
         Needs what `build_llm_features` needs, `item_domain`, `domain_names` and
         `training_histories(held_out=False)`.
@@ -55,32 +58,35 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
     user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
     titles = items.titles()
     expected = {
-        "made_by": RETRIEVAL_GENERATOR,
         "texts_sha256": histories_sha256(user_tokens, histories, dataset),
         "titles_sha256": store.hash_strings(titles),
-        "prompt_version": "none",
-        "encoder": dict(items.source.provenance["encoder"]),
-        "how": "rows of the item features; no name was encoded anew",
         "domains": list(dataset.domain_names),
-        "retrieval": {"version": VERSION, "max_names": settings.pseudo_max_names},
         "min_names": settings.pseudo_min_names,
-        "made_of_items": {
-            "matrix_sha256": items.source.provenance["matrix_sha256"],
-            "permute_seed": settings.permute_seed,
-        },
     }
+    by_llm = settings.pseudo_generator == "llm"
+    expected |= expected_llm_pseudo(settings, items) if by_llm else _expected_retrieval(settings, items)
     digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{store.slug(expected['encoder']['name'])}-{digest}"
+    name = f"{store.slug(expected['encoder']['name'])}-{'llm-' if by_llm else ''}{digest}"
     word = "reused"
-    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+    if not is_complete(settings, name):
         store.check_writable(settings.features_dir)
         started = time.perf_counter()
-        pairs, names, vectors = _retrieved(settings, dataset, items, titles, histories)
-        report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
-        save_pseudo_items(
-            settings.features_dir, name, pairs, names, vectors, user_tokens, expected | {"too_few": report}
-        )
-        word = f"made in {time.perf_counter() - started:.0f} s"
+        try:
+            if by_llm:
+                pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens)
+            else:
+                pairs, names, vectors = _retrieved(settings, dataset, items, titles, histories)
+                made = {}
+            report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
+            save_pseudo_items(
+                settings.features_dir, name, pairs, names, vectors, user_tokens, expected | made | {"too_few": report}
+            )
+            word = f"made in {time.perf_counter() - started:.0f} s"
+        except FeatureError as error:
+            if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+                raise
+            # What was given up is asked again by every run, and a run must not fail for it.
+            logging.getLogger().warning(f"Pseudo items: some requests are open still. {error}")
     pairs, names, vectors, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
     _say(provenance, word, settings, name)
     kept = pairs.with_at_least(settings.pseudo_min_names)
@@ -93,6 +99,20 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
         names=names,
         provenance=provenance,
     )
+
+
+def _expected_retrieval(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:
+    return {
+        "made_by": RETRIEVAL_GENERATOR,
+        "prompt_version": "none",
+        "encoder": dict(items.source.provenance["encoder"]),
+        "how": "rows of the item features; no name was encoded anew",
+        "retrieval": {"version": VERSION, "max_names": settings.pseudo_max_names},
+        "made_of_items": {
+            "matrix_sha256": items.source.provenance["matrix_sha256"],
+            "permute_seed": settings.permute_seed,
+        },
+    }
 
 
 def _retrieved(

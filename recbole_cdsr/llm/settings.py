@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from recbole_cdsr.config_reading import choice, setting, whole_number, wrong
+from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.llm.chat_prompts import LANGUAGES, TASKS, ChatPrompt, load_chat_prompt
 from recbole_cdsr.llm.encoder import TextEncoder
 from recbole_cdsr.llm.encoder_settings import EncoderSettings
+from recbole_cdsr.llm.generator_settings import GeneratorSettings
+from recbole_cdsr.llm.prompts import ItemPrompt, load_item_prompt
 
-GENERATORS = ("extractive", "none")
+PROMPT_TASKS = ("item", *TASKS)
+
+GENERATORS = ("extractive", "none", "llm")
 ENCODINGS = ("vectors", "text")
-PSEUDO_GENERATORS = ("retrieval",)
+STYLES = ("hierarchical", "flat")
+PSEUDO_GENERATORS = ("retrieval", "llm")
+EXTRACTIONS = ("llm", "parser")
 
 
 class FeatureSettings:
@@ -38,8 +46,10 @@ class FeatureSettings:
         self.features_dir = Path(setting(config, "llm_features_dir", self.dataset_dir / "features")).expanduser()
         self.encoder = EncoderSettings(config, dataset_name)
         self.item_features_file = _name_or_path(config, "item_features_file")
-        generator = choice(config, "profile_generator", GENERATORS, default="extractive")
-        self.use_profiles = bool(setting(config, "use_profiles", True)) and generator != "none"
+        self.config = config
+        self.profile_generator = choice(config, "profile_generator", GENERATORS, default="extractive")
+        self.use_profiles = bool(setting(config, "use_profiles", True)) and self.profile_generator != "none"
+        self.profile_style = choice(config, "profile_style", STYLES, default="hierarchical")
         self.profile_encoding = choice(config, "profile_encoding", ENCODINGS, default="vectors")
         self.profile_clusters = whole_number(config, "profile_clusters", default=10)
         self.pseudo_generator = choice(config, "pseudo_generator", PSEUDO_GENERATORS, default="retrieval")
@@ -47,6 +57,12 @@ class FeatureSettings:
         self.pseudo_min_names = whole_number(config, "pseudo_min_names", default=3)
         if self.pseudo_min_names > self.pseudo_max_names:
             raise wrong("pseudo_min_names", self.pseudo_min_names, f"at most pseudo_max_names, {self.pseudo_max_names}")
+        self.pseudo_extraction = choice(config, "pseudo_extraction", EXTRACTIONS, default="llm")
+        self.pseudo_shots = whole_number(config, "pseudo_shots", 0, default=3)
+        self.pseudo_seed = whole_number(config, "pseudo_seed", 0, default=2026)
+        self.prompt_language = choice(config, "prompt_language", LANGUAGES, default="en")
+        self.prompt_files = _prompt_files(config)
+        self.history_tokens = whole_number(config, "prompt_history_tokens", default=1000)
         self.permute_seed: int | None = None
         if setting(config, "llm_permute_seed") is not None:
             self.permute_seed = whole_number(config, "llm_permute_seed", 0)
@@ -56,6 +72,28 @@ class FeatureSettings:
     def text_encoder(self) -> TextEncoder:
         """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused."""
         return self.encoder.text_encoder()
+
+    def item_prompt(self) -> ItemPrompt:
+        """The wording of item texts."""
+        return load_item_prompt(self.prompt_files.get("item", f"item_{self.prompt_language}"))
+
+    def chat_prompts(self, *tasks: str) -> dict[str, ChatPrompt]:
+        """The wordings of some tasks, by task."""
+        return {task: load_chat_prompt(task, self.prompt_language, self.prompt_files.get(task)) for task in tasks}
+
+    def generator_settings(self) -> GeneratorSettings:
+        """What the configuration says of language models that write."""
+        return GeneratorSettings(self.config, self.dataset_name)
+
+
+def _prompt_files(config: Mapping[str, Any]) -> dict[str, str]:
+    value = setting(config, "prompt_files", {})
+    if not isinstance(value, Mapping) or not all(isinstance(file, str) and file for file in value.values()):
+        raise wrong("prompt_files", value, "a mapping of tasks to files, such as {analyser: my_prompt.yaml}")
+    unknown = [task for task in value if task not in PROMPT_TASKS]
+    if unknown:
+        raise ConfigError(f"prompt_files names the task {unknown[0]!r}; tasks are {', '.join(PROMPT_TASKS)}.")
+    return dict(value)
 
 
 def _name_or_path(config: Mapping[str, Any], key: str) -> str | None:

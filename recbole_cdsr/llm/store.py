@@ -155,6 +155,7 @@ def save_feature_set(
     prompt_version: str,
     made_by: str,
     extra: Mapping[str, Any] | None = None,
+    texts: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, Any]:
     """Write a feature set: both files beside their place, then renamed, the sidecar last.
 
@@ -180,6 +181,8 @@ def save_feature_set(
         Who made it, e.g. `encoder only (no LLM)`.
     extra : mapping, optional
         Further plain data for the sidecar, compared like the rest when `load_feature_set` is given it.
+    texts : mapping, optional
+        Further files of text lines, as `write_set` takes them.
 
     Returns
     -------
@@ -212,7 +215,7 @@ def save_feature_set(
         # Also in the matrix file: a sidecar never speaks for another matrix than its own.
         "matrix_sha256": hashlib.sha256(matrix.data).hexdigest(),
     }
-    return write_set(features_dir, kind, name, {"matrix": matrix}, sidecar)
+    return write_set(features_dir, kind, name, {"matrix": matrix}, sidecar, texts)
 
 
 def write_set(

@@ -1,0 +1,198 @@
+"""How features ask their questions: for real, as a plan that costs nothing, or into a batch file.
+
+A feature may ask in several steps, each made of the answers of the one before. `Asking.ask` is the same call in
+every mode, so that a plan counts exactly the requests that a run would send.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, TextGenerator, request_key
+from recbole_cdsr.llm.generator_settings import GeneratorSettings
+from recbole_cdsr.llm.request_limits import RequestLimits, Shard
+from recbole_cdsr.llm.request_report import RequestReport
+from recbole_cdsr.llm.request_runner import run_requests
+from recbole_cdsr.llm.response_cache import ResponseCache
+
+if TYPE_CHECKING:
+    from recbole_cdsr.llm.request_plan import RequestPlan
+
+
+class StepNotAnsweredError(Exception):
+    """A step's requests went into a batch file; the next step is made of their answers."""
+
+
+@dataclass
+class Step:
+    """What came of one step: a report after asking, a plan before."""
+
+    name: str
+    requests: int
+    report: RequestReport | None = None
+    plan: RequestPlan | None = None
+    stands_on_guesses: bool = False
+
+
+@dataclass
+class Asking:
+    """Asks a generator for one feature.
+
+    Attributes
+    ----------
+    generator, cache, limits
+        As `run_requests` takes them; `limits.shard` is not used, for a user's questions belong together.
+    shard : Shard or None
+        Ask for this part of the users only.
+    plan_only : bool
+        Count and ask nothing; what the cache lacks is answered with words as long as the prompt allows, so that
+        the steps after it can be counted too.
+    batch_file : Path or None
+        Write what the cache lacks there instead of asking.
+    steps : list of Step
+        What was asked so far.
+    """
+
+    generator: TextGenerator
+    cache: ResponseCache
+    limits: RequestLimits
+    shard: Shard | None = None
+    plan_only: bool = False
+    batch_file: Path | None = None
+    steps: list[Step] = field(default_factory=list)
+
+    def ask(self, name: str, requests: Sequence[ChatRequest], guess_words: int = 100) -> list[Answer]:
+        """Answers to one step's requests, in their order.
+
+        Parameters
+        ----------
+        name : str
+            Of the step, for the log.
+        requests : sequence of ChatRequest
+            Their labels are user tokens.
+        guess_words : int
+            How long an answer is taken to be in a plan.
+
+        Raises
+        ------
+        StepNotAnsweredError
+            With a batch file, when the step has requests without an answer: they are in the file.
+        FeatureError
+            As `run_requests`.
+        """
+        mine = [request for request in requests if self.holds(request.label)]
+        if self.plan_only:
+            answers = self._planned(name, mine, guess_words)
+        elif self.batch_file is not None:
+            answers = self._exported(name, mine)
+        else:
+            outcome = run_requests(self.generator, mine, self.cache, self.limits)
+            self.steps.append(Step(name, len(mine), report=outcome.report))
+            if self.limits.max_cost is not None:  # what one run may spend is for all its steps together
+                left = max(self.limits.max_cost - (outcome.report.cost or 0.0), 0.0)
+                self.limits = replace(self.limits, max_cost=left)
+            logging.getLogger().info(f"{name}: {outcome.report}")
+            if outcome.report.given_up:
+                logging.getLogger().warning(f"{name}: {outcome.report.describe_given_up()}")
+            answers = outcome.answers
+        if len(mine) == len(requests):
+            return answers
+        given = iter(answers)
+        elsewhere = Answer(None, error=f"not in shard {self.shard}")
+        return [next(given) if self.holds(request.label) else elsewhere for request in requests]
+
+    def holds(self, user: str) -> bool:
+        """Whether a user is this shard's; all of a user's questions are the same shard's, in every step."""
+        return self.shard is None or self.shard.holds(hashlib.sha256(user.encode("utf-8", "replace")).hexdigest())
+
+    @property
+    def given_up(self) -> int:
+        """Requests without an answer so far, which the next run asks again."""
+        return sum(len(step.report.given_up) for step in self.steps if step.report is not None)
+
+    def _planned(self, name: str, requests: Sequence[ChatRequest], guess_words: int) -> list[Answer]:
+        from recbole_cdsr.llm.request_plan import plan_requests
+
+        plan = plan_requests(self.generator, requests, self.cache, self.limits)
+        guessed = any(step.plan is not None and step.plan.missing for step in self.steps)
+        self.steps.append(Step(name, len(requests), plan=plan, stands_on_guesses=guessed))
+        known = self._known(requests)
+        guess = Answer(" ".join(["word"] * guess_words))
+        return [guess if answer is None else answer for answer in known]
+
+    def _exported(self, name: str, requests: Sequence[ChatRequest]) -> list[Answer]:
+        from recbole_cdsr.llm.batch_files import export_batch
+
+        known = self._known(requests)
+        missing = [request for request, answer in zip(requests, known, strict=True) if answer is None]
+        if missing:
+            export_batch(self.batch_file, self.generator, missing, self.cache)
+            self.steps.append(Step(name, len(missing)))
+            raise StepNotAnsweredError
+        return [answer for answer in known if answer is not None]
+
+    def _known(self, requests: Sequence[ChatRequest]) -> list[Answer | None]:
+        if isinstance(self.generator, OfflineGenerator):
+            return list(self.generator.generate([request.chat for request in requests]))
+        keys = [request_key(self.generator, request) for request in requests]
+        known = self.cache.get(keys)
+        return [known.get(key) for key in keys]
+
+
+@contextmanager
+def asking_for(
+    settings: GeneratorSettings,
+    feature: str,
+    shard: Shard | None = None,
+    plan_only: bool = False,
+    batch_file: Path | None = None,
+) -> Iterator[Asking]:
+    """The configured generator with the dataset's cache open.
+
+    Parameters
+    ----------
+    settings : GeneratorSettings
+        Of the run.
+    feature : str
+        What is asked for, named in messages, e.g. `profiles`.
+    shard, plan_only, batch_file
+        As in `Asking`.
+
+    Raises
+    ------
+    ConfigError
+        No LLM is configured, or no model is named.
+    FeatureError
+        The generator cannot be used, or the cache not be opened.
+    """
+    require_llm(settings, feature)
+    generator = settings.text_generator(feature)
+    with settings.open_cache() as cache:
+        yield Asking(generator, cache, settings.limits(), shard, plan_only, batch_file)
+
+
+def require_llm(settings: GeneratorSettings, feature: str) -> None:
+    """`ConfigError` when an LLM is to write a feature and none is configured."""
+    if settings.generator == "offline":
+        raise ConfigError(
+            f"An LLM is to write the {feature}, but llm_generator is offline; set llm_generator=openai or "
+            "llm_generator=transformers, and llm_model."
+        )
+
+
+def identity(settings: GeneratorSettings) -> dict[str, Any]:
+    """Who is configured to write, for comparing feature sets: known without a key, a service or a model's files."""
+    return {
+        "backend": settings.generator,
+        "model": settings.model,
+        "max_new_tokens": settings.max_new_tokens,
+        "temperature": settings.temperature,
+        "extra_parameters": settings.extra_parameters,
+    }

@@ -1,0 +1,125 @@
+"""Feature sets of pseudo items that an LLM writes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from recbole_cdsr.data.sequences import Histories
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm import store
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
+from recbole_cdsr.llm.item_features import expected_encoder
+from recbole_cdsr.llm.item_table import ItemTable
+from recbole_cdsr.llm.pseudo_items import NamedPairs
+from recbole_cdsr.llm.pseudo_writing import PseudoLimits, WrittenPseudoItems, write_pseudo_items
+from recbole_cdsr.llm.settings import FeatureSettings
+
+
+def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:
+    """What the sidecar of an LLM's set must say besides what every set of pseudo items says.
+
+    Raises
+    ------
+    ConfigError
+        No LLM is configured.
+    """
+    generator = settings.generator_settings()
+    require_llm(generator, "pseudo items")
+    prompts = settings.chat_prompts(*_tasks(settings))
+    return {
+        "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
+        "encoder": expected_encoder(settings.encoder),
+        "how": "every name encoded",
+        "generator_identity": identity(generator),
+        "asked_with": {
+            "shots": settings.pseudo_shots,
+            "seed": settings.pseudo_seed,
+            "history_tokens": settings.history_tokens,
+            "max_names": settings.pseudo_max_names,
+            "extraction": settings.pseudo_extraction,
+        },
+        "made_of_items": {"matrix_sha256": None, "permute_seed": settings.permute_seed},
+    }
+
+
+def ask_pseudo_items(
+    settings: FeatureSettings,
+    dataset: Any,
+    items: ItemTable,
+    histories: Histories,
+    user_tokens: Sequence[str],
+    asking: Asking,
+) -> WrittenPseudoItems:
+    """Have the LLM name pseudo items."""
+    return write_pseudo_items(
+        asking,
+        settings.chat_prompts("generate", "extract"),
+        items.words(dataset.item_domain, dataset.domain_names),
+        histories,
+        user_tokens,
+        dataset.item_domain,
+        dataset.domain_names,
+        PseudoLimits(
+            shots=settings.pseudo_shots,
+            seed=settings.pseudo_seed,
+            history_tokens=settings.history_tokens,
+            min_names=settings.pseudo_min_names,
+            max_names=settings.pseudo_max_names,
+            extraction=settings.pseudo_extraction,
+        ),
+    )
+
+
+def llm_pseudo_items(
+    settings: FeatureSettings, dataset: Any, items: ItemTable, histories: Histories, user_tokens: Sequence[str]
+) -> tuple[NamedPairs, list[str], np.ndarray, dict[str, Any]]:
+    """Pairs, names, a vector of each name, and the sidecar's entries about who made them.
+
+    Raises
+    ------
+    FeatureError
+        As `run_requests`; or when the names' vectors would be of another width than the items'.
+    """
+    encoder = settings.text_encoder()
+    if encoder.dim != items.vectors.shape[1]:
+        raise FeatureError(
+            f"Names of pseudo items are compared with items: {encoder.name} (llm_encoder) gives vectors of "
+            f"{encoder.dim} numbers and the item features have {items.vectors.shape[1]}; make both with one encoder."
+        )
+    if settings.item_features_file is not None:
+        logging.getLogger().warning(
+            f"Pseudo items: names are encoded with {encoder.name}, and the items' vectors are from "
+            "item_features_file; they can be compared only if the same encoder made them."
+        )
+    with asking_for(settings.generator_settings(), "pseudo items") as asking:
+        written = ask_pseudo_items(settings, dataset, items, histories, user_tokens, asking)
+        generator = asking.generator.provenance()
+    logging.getLogger().info(f"Pseudo items: encoding {len(written.names)} different names with {encoder.name} …")
+    vectors = encoder.encode(written.names, settings.show_progress)
+    made_by = f"LLM {generator['model']} ({settings.pseudo_shots} examples)"
+    return (
+        written.pairs,
+        written.names,
+        vectors,
+        {
+            "made_by": made_by,
+            "generator": generator,
+            "answers": written.report,
+        },
+    )
+
+
+def _tasks(settings: FeatureSettings) -> tuple[str, ...]:
+    return ("generate", "extract") if settings.pseudo_extraction == "llm" else ("generate",)
+
+
+def is_complete(settings: FeatureSettings, name: str) -> bool:
+    """Whether a set is stored and no request of it was given up."""
+    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+        return False
+    sidecar = store.read_sidecar(store.feature_paths(settings.features_dir, "pseudo", name)[1])
+    return not (sidecar.get("answers") or {}).get("given_up")
