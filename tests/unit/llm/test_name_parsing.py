@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from recbole_cdsr.llm.name_parsing import LONGEST_NAME, item_names
@@ -100,6 +100,7 @@ def _is_plain_name(name: str) -> bool:
     talk=st.sampled_from(TALK),
 )
 def test_whatever_is_listed_comes_back_in_order(names, marker, wrapper, talk):
+    assume(marker != "no space" or not any(name[0].isdigit() for name in names))  # "1.5 l" is no number five
     assert item_names(talk + render(marker, wrapper, names)) == names
 
 
