@@ -36,7 +36,7 @@ RAW = {
     "books_cleaned.txt": (
         '"book_id"\t"name"\t"summary"\t"author"\t"UID"\n'
         '"1000010"\t"红楼梦 \\"first\\""\t'
-        '"A family.\nAnd a stone,\tboth &lt;falling&gt; &amp; <b>rising</b> <3"\t"曹雪芹"\t"10"\n'
+        '"A family 🌺.\nAnd a stone,\tboth &lt;falling&gt; &amp; <b>rising</b> <3"\t"曹雪芹"\t"10"\n'
         '"1000012"\t"Unread"\tNA\tNA\t"12"\n'
     ),
     "moviereviews_cleaned.txt": (
@@ -104,7 +104,7 @@ def test_every_quirk_exactly(raw: Callable[..., Path]) -> None:
     assert (folder / "mini.item").read_text(encoding="utf-8") == (
         "item_id:token\tdomain:token\ttitle:token_seq\tlabels:token_seq\ttags:token_seq\tdescription:token_seq\t"
         "id:token_seq\tauthor:token_seq\taverage_rating:token_seq\n"
-        'book:10\tbook\t"红楼梦 ""first"""\t经典, 小说\t\t"A family.\nAnd a stone,\tboth <falling> & rising <3"\t'
+        'book:10\tbook\t"红楼梦 ""first"""\t经典, 小说\t\t"A family 🌺.\nAnd a stone,\tboth <falling> & rising <3"\t'
         "1000010\t曹雪芹\t\n"
         "book:11\tbook\t\t爱情, 小说\t\t\t\t\t\n"
         "book:12\tbook\tUnread\t\t\t\t1000012\t\t\n"
@@ -128,7 +128,7 @@ def test_prompts_find_the_columns(raw: Callable[..., Path]) -> None:
     texts = dict(zip(items["item_id"], item_texts(items), strict=True))
     assert texts["book:10"] == (
         '红楼梦 "first"; brand: 曹雪芹; tags: 经典, 小说; '
-        "description: A family. And a stone, both <falling> & rising <3"
+        "description: A family 🌺. And a stone, both <falling> & rising <3"
     )
     assert texts["movie:10"] == "Ten; tags: 剧情, child's, a, b; rating: 7.9"
     assert texts["music:10"] == "tags: jazz"

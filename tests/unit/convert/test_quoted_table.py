@@ -122,6 +122,28 @@ def test_properly_quoted_rows_are_read_as_csv_does(texts: list[tuple[str, str]])
     ]
 
 
+COMMENTS = ["", "fine", "a\ttab", 'a "quote" inside', "two\nlines", '"\t\n"', "茶 🍵\n\n\tend"]
+DEBRIS = ['"u"\t"i"\t"4"\t"cut', '"u"\t"i"\t"4"\t"l"\t"cut', f'""\t"i"\t"4"\t"l"\t"c"\t{TIME}', '"', "\t\t\t", "line\n"]
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(COMMENTS).map(lambda c: (True, c)), st.sampled_from(DEBRIS).map(lambda d: (False, d))
+        ),
+        max_size=8,
+    )
+)
+def test_whole_rows_survive_whatever_stands_between_them(parts: list[tuple[bool, str]]) -> None:
+    lines, expected = [], []
+    for number, (whole, text) in enumerate(parts):
+        lines.append(f'"ok{number}"\t"i"\t"4"\t"l"\t"{text}"\t{TIME}' if whole else text)
+        expected += [[f"ok{number}", text]] * whole
+    rows = read("\n".join(lines) + "\n", ("user", "comment"))
+    assert [cells for _, cells in rows if cells[0].startswith("ok")] == expected
+    assert any(isinstance(cells, str) for _, cells in rows) or len(expected) == len(parts)
+
+
 @pytest.mark.parametrize(
     ("cell", "text"),
     [("", ""), ('"', '"'), ('""', ""), ('"a"', "a"), ('a"b', 'a"b'), (' "a ""b"" c" ', 'a "b" c'), ('"a', '"a')],
