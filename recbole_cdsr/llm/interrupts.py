@@ -26,4 +26,4 @@ def first_interrupt_noted() -> Iterator[list[int]]:
     try:
         yield interrupts
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)  # None: set outside Python

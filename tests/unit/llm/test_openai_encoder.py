@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+import pytest
+
+from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm.encoder import TextEncoder
+from recbole_cdsr.llm.openai_encoder import OpenAIEncoder
+from recbole_cdsr.llm.request_limits import Prices, RequestLimits
+from recbole_cdsr.llm.response_cache import ResponseCache
+
+from .service import WIDTH, Received, Reply, Service, embeddings, vector_of, well_behaved
+
+QUICK = RequestLimits(max_attempts=3, first_wait=0.01)
+TEXTS = [f"text {n} " + "x" * (n % 7) for n in range(23)]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "llm_cache.sqlite"
+
+
+def encoder_of(service: Service, path, **arguments) -> OpenAIEncoder:
+    arguments = {"batch_size": 5, "concurrency": 3, "limits": QUICK} | arguments
+    return OpenAIEncoder("e", cache_file=path, base_url=service.url, **arguments)
+
+
+def expected(texts: list[str], width: int = WIDTH) -> np.ndarray:
+    return np.array([vector_of(text, width) for text in texts], dtype=np.float32)
+
+
+def test_rows_follow_the_texts_in_batches_and_equal_ones_are_sent_once(service, path):
+    encoder = encoder_of(service, path)
+    vectors = encoder.encode([*TEXTS, *TEXTS[:4]])
+    assert isinstance(encoder, TextEncoder)
+    assert vectors.dtype == np.float32
+    np.testing.assert_array_equal(vectors, expected([*TEXTS, *TEXTS[:4]]))
+    assert sorted(len(received.asked) for received in service.requests) == [3, 5, 5, 5, 5]
+    assert encoder.dim == WIDTH
+
+
+def test_vectors_are_paid_for_once(service, path):
+    encoder_of(service, path).encode(TEXTS)
+    asked = len(service.requests)
+    np.testing.assert_array_equal(encoder_of(service, path).encode(["new", *TEXTS]), expected(["new", *TEXTS]))
+    assert [received.asked for received in service.requests[asked:]] == [["new"]]
+
+
+def test_dimensions_are_asked_for_and_part_of_the_name(service, path):
+    encoder = encoder_of(service, path, dimensions=3)
+    assert encoder.encode(TEXTS).shape == (23, 3)
+    assert service.requests[0].body["dimensions"] == 3
+    assert (encoder.name, encoder_of(service, path).name) == ("e:3", "e")
+    assert encoder_of(service, path).encode(TEXTS).shape == (23, WIDTH)  # other vectors, not those of width 3
+
+
+def test_blank_texts_are_not_sent(service, path):
+    vectors = encoder_of(service, path).encode(["tea", "", "  "])
+    assert [received.asked for received in service.requests] == [["tea"]]
+    assert not vectors[1:].any()
+    assert encoder_of(service, path).encode([]).shape == (0, WIDTH)
+
+
+def test_rows_in_another_order_and_bytes_in_base64_are_understood(service, path):
+    def behave(received: Received, nth: int) -> Reply:
+        body = embeddings(received.asked)
+        for row in body["data"]:
+            row["embedding"] = base64.b64encode(np.array(row["embedding"], dtype="<f4").tobytes()).decode()
+        body["data"].reverse()
+        return Reply(body)
+
+    service.behave = behave
+    np.testing.assert_array_equal(encoder_of(service, path).encode(TEXTS), expected(TEXTS))
+
+
+def spoiling(change):
+    """A service that spoils the vector of one text, first thing in the second batch."""
+
+    def behave(received: Received, nth: int) -> Reply:
+        body = embeddings(received.asked)
+        if "text 8 x" in received.asked:
+            row = body["data"][received.asked.index("text 8 x")]
+            row["embedding"] = change(row["embedding"])
+        return Reply(body)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda vector: vector[:4], "a vector of width 4 instead of 8"),
+        (lambda vector: [float("nan"), *vector[1:]], "NaN or infinity"),
+        (lambda vector: [1e300, *vector[1:]], "NaN or infinity"),
+        (lambda vector: [], "no list of numbers"),
+        (lambda vector: None, "no list of numbers"),
+        (lambda vector: "???", "no list of numbers"),
+        (lambda vector: [[1.0], [2.0]], "no list of numbers"),
+    ],
+    ids=["width", "NaN", "overflow", "nothing", "null", "text", "nested"],
+)
+def test_a_vector_that_is_none_is_refused_in_one_line_and_the_others_are_kept(service, path, change, said):
+    encoder_of(service, path).encode(["text 0 "])
+    service.behave = spoiling(change)
+    with pytest.raises(FeatureError, match=f"1 of 23 texts have no vector of e.*{said}") as raised:
+        encoder_of(service, path).encode(TEXTS)
+    assert "\n" not in str(raised.value)
+    with ResponseCache(path) as cache:
+        assert cache.content()[0].answers == 22
+    service.behave = well_behaved
+    before = len(service.requests)
+    np.testing.assert_array_equal(encoder_of(service, path).encode(TEXTS), expected(TEXTS))
+    assert [received.asked for received in service.requests[before:]] == [["text 8 x"]]
+
+
+def test_a_text_that_is_refused_is_found_in_its_batch(service, path):
+    def behave(received: Received, nth: int) -> Reply:
+        if "text 8 x" in received.asked:
+            return Reply({"error": {"message": "input too long"}}, 400)
+        return well_behaved(received, nth)
+
+    service.behave = behave
+    with pytest.raises(FeatureError, match=r"1 of 23 texts have no vector.*input too long.*'text 8 x'"):
+        encoder_of(service, path).encode(TEXTS)
+    with ResponseCache(path) as cache:
+        assert cache.content()[0].answers == 22
+
+
+def test_too_few_vectors_are_asked_again(service, path):
+    def behave(received: Received, nth: int) -> Reply:
+        body = embeddings(received.asked)
+        if nth == 1:
+            body["data"].pop()
+        return Reply(body)
+
+    service.behave = behave
+    np.testing.assert_array_equal(encoder_of(service, path).encode(TEXTS), expected(TEXTS))
+
+
+def test_a_model_that_changed_behind_its_name_is_noticed(service, path):
+    encoder_of(service, path).encode(TEXTS[:5])
+    service.behave = lambda received, nth: Reply(embeddings(received.asked, 6))
+    with pytest.raises(FeatureError, match="a vector of width 6 instead of 8"):
+        encoder_of(service, path).encode(TEXTS)
+
+
+def test_a_plan_reckons_without_asking(service, path):
+    encoder = encoder_of(service, path, limits=RequestLimits(prices=Prices(2.0, 0.0)))
+    encoder.encode(TEXTS[:3])
+    asked = len(service.requests)
+    with ResponseCache(path, read_only=True) as cache:
+        plan = encoder.plan([*TEXTS, ""], cache)
+    assert len(service.requests) == asked
+    assert (plan.known, plan.missing, plan.estimated) == (3, 20, True)
+    assert plan.most_cost == pytest.approx(2e-6 * plan.prompt_tokens)
