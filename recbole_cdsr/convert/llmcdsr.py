@@ -12,20 +12,21 @@ The last item of a row of `valid.txt` and `test.txt` is the target.
 
 from __future__ import annotations
 
+import argparse
 import logging
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from recbole_cdsr import __version__
+from recbole_cdsr.convert.options import add_output_options, add_split_options, check_split_options, parse_share
+from recbole_cdsr.convert.raw_file import RawFile
+from recbole_cdsr.convert.release import Release, Sequences, check_faults, draw_users, report_faults
 from recbole_cdsr.convert.safe_pickle import load_plain_dict
-from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name, staged_directory, write_atomic
-from recbole_cdsr.data.card import DatasetCard, describe_interactions, source_files
+from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
+from recbole_cdsr.data.card import source_files
 from recbole_cdsr.errors import ConfigError, DataError
-from recbole_cdsr.ranges import places_in_ranges
 
 SPLITS = ("official", "loo")
 SIDES = ("A", "B")
@@ -38,51 +39,8 @@ SEQUENCE_FILES = {
     "test": "test.txt",
 }
 TRAINING = ("A", "B", "AB")
-INTER_TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
-ITEM_TYPES = {"item_id": "token", "domain": "token", "title": "token_seq"}
+TEXT_TYPES = {"title": "token_seq"}
 _ROW = re.compile(r" *([^\s][^\t]*)\t *([0-9]{1,18}(?: *, *[0-9]{1,18})*) *")
-
-
-@dataclass(frozen=True)
-class Sequences:
-    """The rows of one or several sequence files, flat.
-
-    Parameters
-    ----------
-    users : np.ndarray
-        str `[U]`: user tokens, in file order.
-    lengths : np.ndarray
-        int64 `[U]`: items of each user.
-    items : np.ndarray
-        int64 `[lengths.sum()]`: 0-based items over both domains, a user's together and oldest first.
-    """
-
-    users: np.ndarray
-    lengths: np.ndarray
-    items: np.ndarray
-
-    def take(self, rows: np.ndarray) -> Sequences:
-        """Return the users at `rows` (bool `[U]`) with their items."""
-        return Sequences(self.users[rows], self.lengths[rows], self.items[np.repeat(rows, self.lengths)])
-
-    @staticmethod
-    def joined(parts: list[Sequences]) -> Sequences:
-        """Return all users of `parts`, one part after the other."""
-        return Sequences(
-            np.concatenate([part.users for part in parts]),
-            np.concatenate([part.lengths for part in parts]),
-            np.concatenate([part.items for part in parts]),
-        )
-
-    def interactions(self, item_tokens: np.ndarray) -> pd.DataFrame:
-        """Return `.inter` rows; the release has no times, so the position in the sequence stands for it."""
-        return pd.DataFrame(
-            {
-                "user_id": np.repeat(self.users, self.lengths),
-                "item_id": item_tokens[self.items],
-                "timestamp": places_in_ranges(self.lengths),
-            }
-        )
 
 
 def convert_llmcdsr(
@@ -93,6 +51,10 @@ def convert_llmcdsr(
     split: str = "official",
     max_users: int | None = None,
     seed: int = 2026,
+    overlap_ratio: float | None = None,
+    recbole_benchmark: int | None = None,
+    max_malformed: float = 0.01,
+    synthetic: bool = False,
 ) -> Path:
     """Convert an LLMCDSR release to `<out_dir>/<name>/`.
 
@@ -113,7 +75,15 @@ def convert_llmcdsr(
         Keep only that many users, drawn with `seed`: training users for `official` (all evaluation users
         stay), users of all files for `loo`. All items stay.
     seed : int
-        Seed of that draw.
+        Seed of every draw.
+    overlap_ratio : float, optional
+        Share of the overlapped training users that stays overlapped, see `with_overlap_ratio`.
+    recbole_benchmark : int, optional
+        Also write rows with lists of that many items for RecBole, see `write_recbole_benchmark`.
+    max_malformed : float
+        Largest share of lines that may be malformed, and are then left out.
+    synthetic : bool
+        Whether a program made the files; the card says so then.
 
     Returns
     -------
@@ -146,47 +116,48 @@ def convert_llmcdsr(
         ignore_index=True,
     )
     shortest = 3 if split == "loo" else 2
-    parts = {
-        part: _read_sequences(paths[file], part, counts, domains, shortest) for part, file in SEQUENCE_FILES.items()
-    }
+    files = {part: RawFile(paths[file]) for part, file in SEQUENCE_FILES.items()}
+    parts = {part: _read_sequences(file, part, counts, domains, shortest) for part, file in files.items()}
+    malformed = check_faults(list(files.values()), max_malformed)
     _warn_shared_users(parts)
-    read = sum(len(part.users) for part in parts.values())
+    read = sum(file.rows for file in files.values())
 
     training = Sequences.joined([parts[part] for part in TRAINING])
     if not len(training.users):
         raise DataError(f"{raw_dir}: train_A.txt, train_B.txt and train_overlap.txt are all empty.")
     if split == "loo":
         everyone = Sequences.joined([training, parts["valid"], parts["test"]])
-        kept, filters = _draw(everyone, max_users, seed, "users")
-        files = {"": kept}
+        drawn, filters = draw_users(everyone.users, max_users, seed, "users")
+        kept = {"": everyone.take(drawn)}
     else:
         for part in ("valid", "test"):
             if not len(parts[part].users):
                 raise DataError(f"{paths[SEQUENCE_FILES[part]]}: has no rows; convert with --split loo.")
-        kept, filters = _draw(training, max_users, seed, "training users (all evaluation users stay)")
-        files = {"train": kept, "valid": parts["valid"], "test": parts["test"]}
-    frames = {part: rows.interactions(items["item_id"].to_numpy()) for part, rows in files.items()}
+        drawn, filters = draw_users(training.users, max_users, seed, "training users (all evaluation users stay)")
+        kept = {"train": training.take(drawn), "valid": parts["valid"], "test": parts["test"]}
 
     options: dict[str, object] = {"domains": ",".join(domains), "split": split}
-    if max_users is not None:
-        options.update(max_users=max_users, seed=seed)
-    card = DatasetCard(
+    chosen = {"max_users": max_users, "overlap_ratio": overlap_ratio, "recbole_benchmark": recbole_benchmark}
+    options.update({key: value for key, value in chosen.items() if value is not None})
+    if max_users is not None or overlap_ratio is not None:
+        options["seed"] = seed
+    described = {file.path: file.describe() for file in files.values()}
+    release = Release(
         name=name,
+        converter="llmcdsr",
+        title="a release of LLMCDSR",
         description=f"two-domain purchase sequences ({domains[0]}, {domains[1]}) with item titles",
-        source={"title": "a release of LLMCDSR", "files": source_files(paths.values())},
-        package_version=__version__,
-        converter={"name": "llmcdsr", "options": options},
-        split=split,
+        domains=domains,
+        parts=kept,
+        items=items,
+        text_types=TEXT_TYPES,
+        files=[described.get(path) or source_files([path])[0] for path in paths.values()],
+        rows={"read": read, "kept": sum(len(part.users) for part in kept.values()), "malformed": malformed},
+        options=options,
         filters=filters,
-        rows={"read": read, "kept": sum(len(part.users) for part in files.values()), "malformed": 0},
-        **describe_interactions(frames[""] if split == "loo" else frames, items),
+        synthetic=synthetic,
     )
-    with staged_directory(out_dir / name) as folder:
-        for part, frame in frames.items():
-            write_atomic(folder / (f"{name}.{part}.inter" if part else f"{name}.inter"), frame, INTER_TYPES)
-        write_atomic(folder / f"{name}.item", items, ITEM_TYPES)
-        card.save(folder)
-    return out_dir / name
+    return release.write(out_dir, overlap_ratio, seed, recbole_benchmark)
 
 
 def _checked_domains(domains: tuple[str, str]) -> tuple[str, str]:
@@ -203,6 +174,9 @@ def _release_files(raw_dir: Path) -> dict[str, Path]:
         raise DataError(f"{raw_dir}: no such folder; --raw takes the folder of an unpacked LLMCDSR release.")
     tables = [f"{kind}_{side}.pkl" for side in SIDES for kind in ("item_set", "text")]
     paths = {file: raw_dir / file for file in ["num.txt", *SEQUENCE_FILES.values(), *tables]}
+    for file in SEQUENCE_FILES.values():
+        if not paths[file].is_file() and (packed := raw_dir / f"{file}.gz").is_file():
+            paths[file] = packed
     if missing := [file for file, path in paths.items() if not path.is_file()]:
         raise DataError(
             f"{raw_dir}: {', '.join(missing)} missing, which every LLMCDSR release has; unpack it completely."
@@ -249,42 +223,50 @@ def _read_items(paths: dict[str, Path], side: str, count: int, domain: str) -> p
 
 
 def _read_sequences(
-    path: Path, part: str, counts: tuple[int, int], domains: tuple[str, str], shortest: int
+    file: RawFile, part: str, counts: tuple[int, int], domains: tuple[str, str], shortest: int
 ) -> Sequences:
+    """Return the rows of a file that can be understood; the others are reported to it."""
     users, sequences, line_numbers = [], [], []
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
-        if not line.strip():
-            continue
+    faults: dict[int, str] = {}
+    for number, raw in file.lines():
+        file.rows += 1
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise DataError(f"{file.path}: cannot be read as UTF-8 text (line {number}, {error}).") from error
         if not (row := _ROW.fullmatch(line)):
-            raise DataError(f"{path}, line {number}: {_fault_of_row(line)}")
+            faults[number] = _fault_of_row(line)
+            continue
         users.append(row[1].strip())
         sequences.append(row[2].split(","))
         line_numbers.append(number)
     lengths = np.fromiter(map(len, sequences), dtype=np.int64, count=len(sequences))  # [U]
     items = np.array([item for sequence in sequences for item in sequence], dtype=object).astype(np.int64)  # [N]
-    lines = np.array(line_numbers, dtype=np.int64)  # [U]
+    owners = np.repeat(np.arange(len(users)), lengths)  # [N]
+    good = np.ones(len(users), dtype=bool)  # [U]
 
-    if (short := lengths < shortest).any():
-        row = int(np.flatnonzero(short)[0])
+    def refuse(row: int, fault: str) -> None:
+        faults.setdefault(line_numbers[row], fault)
+        good[row] = False
+
+    for row in np.flatnonzero(lengths < shortest).tolist():
         purpose = "history and target" if shortest == 2 else "training, validation and test"
-        raise DataError(
-            f"{path}, line {lines[row]}: user {users[row]!r} has {lengths[row]} item(s), but {purpose} need "
-            f"at least {shortest}; remove the line."
+        refuse(
+            row,
+            f"user {users[row]!r} has {lengths[row]} item(s), but {purpose} need at least {shortest}; remove the line.",
         )
     # The single-domain files hold items of their own domain only: anything else means A and B were confused.
     low, high = {"A": (0, counts[0]), "B": (counts[0], sum(counts))}.get(part, (0, sum(counts)))
-    if (outside := (items < low) | (items >= high)).any():
-        position = int(np.flatnonzero(outside)[0])
-        line = lines[int(np.searchsorted(np.cumsum(lengths), position, side="right"))]
-        whose = f" of {domains[SIDES.index(part)]}" if part in SIDES else ""
-        raise DataError(
-            f"{path}, line {line}: item {items[position]} is out of range: by num.txt the items{whose} are "
-            f"{low} to {high - 1}."
+    whose = f" of {domains[SIDES.index(part)]}" if part in SIDES else ""
+    for position in np.flatnonzero((items < low) | (items >= high)).tolist():
+        refuse(
+            int(owners[position]),
+            f"item {items[position]} is out of range: by num.txt the items{whose} are {low} to {high - 1}.",
         )
-    if (twice := pd.Series(users, dtype=object).duplicated()).any():
-        row = int(np.flatnonzero(twice.to_numpy())[0])
-        raise DataError(f"{path}, line {lines[row]}: user {users[row]!r} stands in this file twice; join the lines.")
-    return Sequences(np.array([f"{part}:{user}" for user in users], dtype=object), lengths, items)
+    for row in np.flatnonzero(pd.Series(users, dtype=object).duplicated().to_numpy()).tolist():
+        refuse(row, f"user {users[row]!r} stands in this file twice; join the lines.")
+    report_faults(file, faults)
+    return Sequences(np.array([f"{part}:{user}" for user in users], dtype=object), lengths, items).take(good)
 
 
 def _fault_of_row(line: str) -> str:
@@ -311,11 +293,49 @@ def _warn_shared_users(parts: dict[str, Sequences]) -> None:
         )
 
 
-def _draw(sequences: Sequences, max_users: int | None, seed: int, whom: str) -> tuple[Sequences, list[str]]:
-    """Return the users kept and what the card says of it."""
-    total = len(sequences.users)
-    if max_users is None or max_users >= total:
-        return sequences, []
-    rows = np.zeros(total, dtype=bool)
-    rows[np.random.default_rng(seed).choice(total, size=max_users, replace=False)] = True
-    return sequences.take(rows), [f"{max_users:,} of {total:,} {whom} drawn at random with seed {seed}"]
+def add_parser(sources: argparse._SubParsersAction) -> None:
+    """Add `convert llmcdsr` to the command line."""
+    parser = sources.add_parser(
+        "llmcdsr",
+        help="a release of LLMCDSR",
+        description="Convert a release of LLMCDSR (num.txt, train_*.txt, valid.txt, test.txt, item_set_*.pkl "
+        "and text_*.pkl) to a dataset of atomic files.",
+    )
+    add = parser.add_argument
+    add("--raw", type=Path, required=True, metavar="DIR", help="folder of the release")
+    add_output_options(parser)
+    add("--domains", required=True, metavar="A,B", help="names of the release's domains A and B")
+    add(
+        "--split",
+        choices=SPLITS,
+        default="official",
+        help="keep the release's own split (default), or join all its users for leave-one-out",
+    )
+    add(
+        "--max-users",
+        type=int,
+        metavar="N",
+        help="keep N users drawn at random: training users of the official split, all users for loo",
+    )
+    add("--seed", type=int, default=2026, metavar="S", help="seed of every random draw (default 2026)")
+    add("--max-malformed", default="1%", metavar="SHARE", help="largest share of malformed lines (default 1%%)")
+    add("--synthetic", action="store_true", help="the raw files were made by a program; the card then says so")
+    add_split_options(parser)
+    parser.set_defaults(convert=_convert)
+
+
+def _convert(args: argparse.Namespace) -> Path:
+    check_split_options(args)
+    return convert_llmcdsr(
+        args.raw,
+        args.name,
+        tuple(args.domains.split(",")),
+        args.out,
+        split=args.split,
+        max_users=args.max_users,
+        seed=args.seed,
+        overlap_ratio=args.overlap_ratio,
+        recbole_benchmark=args.recbole_benchmark,
+        max_malformed=parse_share(args.max_malformed, "--max-malformed"),
+        synthetic=args.synthetic,
+    )

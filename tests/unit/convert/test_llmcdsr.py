@@ -79,7 +79,7 @@ def test_card_counts(release: Release, tmp_path: Path) -> None:
     assert (card.overlapped_users, card.single_domain_users) == (4, 3)
     assert card.domains == [
         {"name": "food", "items": 3, "interactions": 13, "users": 6},
-        {"name": "kitchen", "items": 2, "interactions": 10, "users": 5},
+        {"name": "kitchen", "items": 2, "interactions": 10, "users": 5, "items_without_text": 1},
     ]
     assert card.splits == {
         "train": {"users": 4, "interactions": 13},
