@@ -214,7 +214,7 @@ def refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
         ({"Blist__txt": "1\tB0\t1\n2\tB1\t2\n"}, r"Blist\.txt: .* 0 to 1, or 3 to 4, but are from 1 to 2"),
         ({"traindata_new__txt": ""}, r"traindata_new\.txt: has no rows"),
         ({"traindata_new__txt": "0\t1\t0|1\t9|2\n"}, r"traindata_new\.txt, line 1: item 9 is out of range.* 0 to 4\.$"),
-        ({"traindata_new__txt": "0\t1\t0|1\t2;3\n"}, r"traindata_new\.txt, line 1: expected item\|time, found '2;3'\.$"),
+        ({"traindata_new__txt": "0\t1\t0|1\t2;3\n"}, r"new\.txt, line 1: expected item\|time, found .2;3.\.$"),
         ({"validdata_new__txt": "\t1\t0|1\t2|3\n"}, r"validdata_new\.txt, line 1: the user is missing\.$"),
         ({"validdata_new__txt": "\n3\t1\t0|1\n"}, r"validdata_new\.txt, line 2: user '3' has 1 item\|time, at least 2"),
         ({"traindata_new__txt": "a\nb\n"}, r"line 1: user 'a' has 0 .*\(2 of 6 rows are malformed, at most 1\.00%"),
