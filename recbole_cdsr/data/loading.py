@@ -162,8 +162,8 @@ def interaction_files(dataset_dir: Path, name: str) -> list[Path]:
     if not dataset_dir.is_dir():
         raise DataError(
             f"Dataset '{name}' is not there: no folder {dataset_dir}. Convert it first, e.g. "
-            f"`recbole-cdsr convert llmcdsr --raw DIR --name {name} --domains a,b --out {dataset_dir.parent}`, "
-            "or set data_path to the folder that holds it."
+            f"`recbole-cdsr convert douban --raw DIR --name {name} --out {dataset_dir.parent}` (`recbole-cdsr convert "
+            "--help` lists the sources), or set data_path to the folder that holds it."
         )
     single = dataset_dir / f"{name}.inter"
     parts = [dataset_dir / f"{name}.{part}.inter" for part in PARTS]
