@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import logging
 import os
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from recbole_cdsr.convert.llmcdsr import convert_llmcdsr
+import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
+
+from recbole.config import Config
+from recbole.data import create_dataset
+
+from recbole_cdsr.cli import main
+from recbole_cdsr.convert.llmcdsr import SEQUENCE_FILES, convert_llmcdsr
+from recbole_cdsr.convert.safe_pickle import PlainUnpickler
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.data.card import load_card
 from recbole_cdsr.errors import ConfigError, DataError
@@ -278,6 +287,96 @@ def test_failed_reconversion_leaves_the_earlier_dataset(release: Release, tmp_pa
     assert contents(folder) == before
 
 
+def test_a_few_malformed_lines_are_counted_and_said(
+    release: Release, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = "".join(f"{user}\t0,1,2\n" for user in range(300))
+    raw = release(train_A__txt=good + "300\t0,9\n", train_B__txt="1\t3,4,3\n2 3,4\n")
+    folder = convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+    card = load_card(folder, "mini")
+    assert card is not None
+    assert card.rows == {"read": 307, "kept": 305, "malformed": 2}
+    described = {file["name"]: file for file in card.source["files"]}
+    assert described["train_A.txt"]["rows"] == 301
+    assert described["train_A.txt"]["malformed_lines"] == [
+        "301: item 9 is out of range: by num.txt the items of food are 0 to 2."
+    ]
+    assert described["train_B.txt"]["malformed_lines"] == ["2: expected user<TAB>items, found 1 column(s)."]
+    assert "2 of 307 rows are malformed and left out" in caplog.text
+    with pytest.raises(DataError, match=r"line 301: item 9 .*\(2 of 307 rows are malformed, at most 0\.10%"):
+        convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out", max_malformed=0.001)
+
+
+def test_gzip_files_are_read_as_well(release: Release, tmp_path: Path) -> None:
+    raw = release()
+    plain = contents(convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out"))
+    for file in SEQUENCE_FILES.values():
+        (raw / f"{file}.gz").write_bytes(gzip.compress((raw / file).read_bytes()))
+        (raw / file).unlink()
+    packed = contents(convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out"))
+    assert {name for name in plain if plain[name] != packed[name]} == {"mini.card.yaml"}
+    (raw / "test.txt.gz").write_bytes((raw / "test.txt.gz").read_bytes()[:-9])
+    with pytest.raises(DataError, match=r"test\.txt\.gz: the gzip file is cut short"):
+        convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
+
+
+@pytest.mark.parametrize("split", ["official", "loo"])
+def test_overlap_ratios_change_training_rows_only(release: Release, tmp_path: Path, split: str) -> None:
+    lines = "".join(f"{user}\t0,3,1,4,2\n" for user in range(20))
+    raw = release(train_overlap__txt=lines)
+    training, evaluated = [], set()
+    for ratio in ("0.25", "0.5", "1"):
+        given = ["--raw", raw, "--name", "mini", "--domains", "food,kitchen", "--out", tmp_path / "out"]
+        given += ["--split", split, "--overlap-ratio", ratio, "--recbole-benchmark"]
+        assert main(["convert", "llmcdsr", *map(str, given)]) == 0
+        files = contents(tmp_path / "out" / "mini")
+        training.append({line.split("\t")[0] for line in files["mini.train.inter"].decode().splitlines()[1:]})
+        evaluated.add((files["mini.valid.inter"], files["mini.test.inter"], files["mini.item"]))
+        assert files["mini.recbole.valid.inter"].startswith(b"user_id:token\titem_id_list:token_seq\titem_id:token\n")
+    assert len(evaluated) == 1
+    kept = [{user for user in users if re.fullmatch(r"AB:\d+", user)} for users in training]
+    assert kept[0] < kept[1] < kept[2]
+    # Under leave-one-out three users of the evaluation files are overlapped in their training part, too.
+    assert [len(found) for found in kept][-1] == 20
+    assert {f"{user}@{domain}" for user in kept[2] - kept[0] for domain in DOMAINS} <= training[0]
+    card = load_card(tmp_path / "out" / "mini", "mini")
+    assert card is not None
+    assert card.split == split
+    assert card.splits["train"]["users"] == len(training[2])
+    assert card.converter["options"]["overlap_ratio"] == 1.0
+
+
+def test_plain_recbole_loads_the_single_file(release: Release, tmp_path: Path) -> None:
+    convert_llmcdsr(release(), "mini", DOMAINS, tmp_path / "out", split="loo")
+    settings = {"data_path": str(tmp_path / "out"), "use_gpu": False, "train_neg_sample_args": None}
+    settings["load_col"] = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "domain"]}
+    dataset = create_dataset(Config("GRU4Rec", "mini", config_dict=settings))
+    assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (8, 6, 23)
+    train, valid, test = dataset.build()
+    assert (len(train), len(valid), len(test)) == (7, 2, 7)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--overlap-ratio", "2"], "--overlap-ratio: 2 is no share"),
+        (["--recbole-benchmark", "0"], "--recbole-benchmark: lists of 0 items"),
+        (["--max-malformed", "much"], "--max-malformed: 'much' is no share"),
+        (["--split", "random"], "invalid choice: 'random'"),
+        (["--domains", "food"], "--domains: an LLMCDSR release has two domains"),
+        (["--raw", "nowhere"], "nowhere: no such folder; --raw takes the folder of an unpacked LLMCDSR release"),
+    ],
+)
+def test_mistakes_on_the_command_line_get_one_line(
+    release: Release, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], message: str
+) -> None:
+    given = ["--raw", str(release()), "--name", "mini", "--domains", "food,kitchen", "--out", str(tmp_path / "out")]
+    assert main(["convert", "llmcdsr", *given, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert not (tmp_path / "out").exists()
+
+
 FOOD_KITCHEN = Path(
     os.environ.get(
         "RECBOLE_CDSR_FOOD_KITCHEN", Path(__file__).resolve().parents[4] / "shared" / "data" / "food-kitchen"
@@ -305,13 +404,35 @@ class TestFoodKitchen:
         users = train["user_id:token"].drop_duplicates().str.partition(":")[0]
         assert users.value_counts().to_dict() == {"A": 5472, "B": 38191, "AB": 7501}
 
-        # The flat rows put together again are the release's lines.
-        position = pd.Index(items["item_id"])
-        test = pd.read_csv(folder / "fk.test.inter", sep="\t")
-        numbers = pd.Series(position.get_indexer(test["item_id:token"]).astype(str))
-        lines = numbers.groupby(test["user_id:token"].str.partition(":")[2], sort=False).agg(",".join)
-        rebuilt = [f"{user}\t{sequence}" for user, sequence in lines.items()]
-        assert rebuilt == (FOOD_KITCHEN / "test.txt").read_text().split("\n")[:-1]
+        # Items one by one: the index of each, its asin and its title.
+        numbers: dict[str, int] = {}
+        for side, domain in zip("AB", DOMAINS, strict=True):
+            with (FOOD_KITCHEN / f"item_set_{side}.pkl").open("rb") as stream:
+                indices = PlainUnpickler(stream, Path(stream.name)).load()
+            with (FOOD_KITCHEN / f"text_{side}.pkl").open("rb") as stream:
+                titles = PlainUnpickler(stream, Path(stream.name)).load()
+            offset = len(numbers)
+            numbers.update({f"{domain}:{asin}": offset + index for asin, index in indices.items()})
+            of_domain = items[items["domain"] == domain]
+            assert of_domain["item_id"].tolist() == [f"{domain}:{asin}" for asin in sorted(indices, key=indices.get)]
+            assert of_domain["title"].tolist() == [titles[token.partition(":")[2]] for token in of_domain["item_id"]]
+        assert [numbers[token] for token in items["item_id"]] == list(range(36_298))
+
+        # Users, sequences and splits one by one: the flat rows put together again are the release's lines.
+        files = {"train": ["A", "B", "AB"], "valid": ["valid"], "test": ["test"]}
+        for part, prefixes in files.items():
+            rows = pd.read_csv(folder / f"fk.{part}.inter", sep="\t", dtype=str)
+            assert (rows["timestamp:float"].astype(int) == rows.groupby("user_id:token").cumcount()).all()
+            sequence = rows["item_id:token"].map(numbers).astype(str)
+            lines = sequence.groupby(rows["user_id:token"], sort=False).agg(",".join)
+            rebuilt = [f"{user}\t{items_}" for user, items_ in lines.items()]
+            released = [
+                f"{prefix}:{line}"
+                for prefix in prefixes
+                for line in (FOOD_KITCHEN / SEQUENCE_FILES[prefix]).read_text().split("\n")
+                if line
+            ]
+            assert rebuilt == released
 
     def test_eight_thousand_users(self, tmp_path: Path) -> None:
         folder = convert_llmcdsr(FOOD_KITCHEN, "fk8", DOMAINS, tmp_path, max_users=8000, seed=2026)
