@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+SMALL_TABLE = 2  # with fewer items than this for each candidate of a row, the product with all of them is cheaper
+
 
 def candidate_products(query: Tensor, table: Tensor, candidates: Tensor) -> Tensor:
     """q_i · W[v_ij] of every row's candidates.
@@ -31,9 +33,12 @@ def candidate_products(query: Tensor, table: Tensor, candidates: Tensor) -> Tens
     Tensor
         ``[B, C]``.
     """
+    query = query.to(table.dtype)
+    if len(table) <= SMALL_TABLE * candidates.shape[1]:
+        return (query @ table.T).gather(1, candidates)
     if query.is_cuda:  # there a gathered block is cheap
         return torch.einsum("bd,bcd->bc", query, F.embedding(candidates, table))
-    return _SampledProducts.apply(query.to(table.dtype), table, candidates)
+    return _SampledProducts.apply(query, table, candidates)
 
 
 class _SampledProducts(torch.autograd.Function):

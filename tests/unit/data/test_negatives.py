@@ -135,3 +135,57 @@ def test_consumed_items_count_as_often_as_they_were_consumed():
     assert chisquare(in_first[[2, 3]], [15_000, 5_000]).pvalue > LEAST_P
     assert chisquare(in_second[[9, 10]]).pvalue > LEAST_P
     assert in_first.sum() == in_first[[2, 3]].sum()
+
+
+def test_several_negatives_of_a_pair_are_drawn_as_single_ones_are():
+    offsets, random = offsets_of(10, 20), np.random.default_rng(0)
+    users, items = random.integers(1, 6, 60), random.integers(1, 31, 60)
+    negatives = InDomainNegatives(users, items, 6, offsets)
+    pairs = np.array([1, 5, 3]), np.array([0, 1, 1])
+    drawn = negatives.draw_several(*pairs, 400, np.random.RandomState(2))
+    assert drawn.shape == (3, 400)
+    consumed = set(zip(users.tolist(), items.tolist(), strict=True))
+    for user, domain, row in zip(*pairs, drawn.tolist(), strict=True):
+        left = {item for item in range(offsets[domain], offsets[domain + 1]) if (user, item) not in consumed}
+        assert set(row) == left
+        assert chisquare(np.bincount(row, minlength=31)[sorted(left)]).pvalue > LEAST_P
+
+
+def test_shared_negatives_are_one_set_per_domain_but_for_what_a_user_has_consumed():
+    offsets, random = offsets_of(30, 40), np.random.default_rng(0)
+    users, items = random.integers(1, 20, 400), random.integers(1, 71, 400)
+    consumed = set(zip(users.tolist(), items.tolist(), strict=True))
+    negatives = InDomainNegatives(users, items, 20, offsets)
+    batch_users, domains = random.integers(1, 20, 50), random.integers(0, 2, 50)
+    drawn = negatives.draw_shared(batch_users, domains, 25, np.random.RandomState(4))
+    assert drawn.shape == (50, 25)
+    n_own = 0
+    for domain in range(2):
+        rows = np.flatnonzero(domains == domain)
+        # What most rows have in a column is the shared item.
+        shared = [np.bincount(column).argmax() for column in drawn[rows].T]
+        for row in rows:
+            for item, common in zip(drawn[row], shared, strict=True):
+                assert offsets[domain] <= item < offsets[domain + 1]
+                assert (batch_users[row], item) not in consumed
+                own = (batch_users[row], common) in consumed
+                assert own or item == common
+                n_own += own
+    assert n_own > 50
+
+
+def test_shared_negatives_are_uniform():
+    offsets = offsets_of(6, 3)
+    negatives = InDomainNegatives(np.array([1]), np.array([2]), 3, offsets)
+    one = np.ones(1, dtype=int)
+    for user, left in ((1, [1, 3, 4, 5, 6]), (2, [1, 2, 3, 4, 5, 6])):
+        drawn = negatives.draw_shared(user * one, 0 * one, 5000, np.random.RandomState(5))
+        counts = np.bincount(drawn.ravel(), minlength=7)
+        assert counts.sum() == counts[left].sum()
+        assert chisquare(counts[left]).pvalue > LEAST_P
+
+
+def test_shared_negatives_of_a_user_who_has_everything_come_from_the_whole_domain():
+    negatives = InDomainNegatives(np.array([1, 1, 1]), np.array([1, 2, 3]), 2, offsets_of(3, 2))
+    drawn = negatives.draw_shared(np.ones(4, dtype=int), np.zeros(4, dtype=int), 50, np.random.RandomState(0))
+    assert set(drawn.ravel().tolist()) == {1, 2, 3}

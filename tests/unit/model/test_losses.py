@@ -8,7 +8,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_cdsr.model.losses import bce_with_negatives, sequence_bce, soft_clip
+from recbole_cdsr.model.losses import (
+    bce_with_negatives,
+    pairwise_softmax_surrogate,
+    sequence_alignment,
+    sequence_bce,
+    soft_clip,
+)
 
 
 def test_bce_is_the_sum_of_both_cross_entropies() -> None:
@@ -70,3 +76,44 @@ def test_soft_clip_sends_gradients_through_the_targets() -> None:
 def test_soft_clip_of_one_pair_and_of_none_is_zero() -> None:
     assert soft_clip(torch.randn(1, 4), torch.randn(1, 4), 1.0).item() == 0
     assert soft_clip(torch.zeros(0, 4), torch.zeros(0, 4), 1.0).item() == 0
+
+
+def test_pairwise_surrogate_is_a_sum_over_rows_and_negatives() -> None:
+    positive, negative = torch.randn(3, dtype=torch.float64), 5 * torch.randn(3, 4, dtype=torch.float64)
+    expected = sum(max(float(negative[i, j] - positive[i]) / 2.0 + 1, 0.0) for i in range(3) for j in range(4))
+    assert abs(pairwise_softmax_surrogate(positive, negative, 2.0).item() - expected) < 1e-12
+
+
+def test_pairwise_surrogate_stops_at_the_margin() -> None:
+    positive = torch.tensor([5.0], requires_grad=True)
+    negative = torch.tensor([[2.0, 1.9, 2.1]], requires_grad=True)  # margin −τ, beyond it, within it
+    pairwise_softmax_surrogate(positive, negative, 3.0).backward()
+    assert negative.grad.tolist() == [[0, 0, pytest.approx(1 / 3)]]
+    assert positive.grad.item() == pytest.approx(-1 / 3)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_sequence_alignment_is_its_formula(temperature: float) -> None:
+    torch.manual_seed(0)
+    x, y = (torch.randn(2, 4, 3, dtype=torch.float64) for _ in range(2))
+    losses = sequence_alignment(x, y, temperature)
+    assert losses.shape == (2, 4)
+    for a, b, row in zip(x, y, losses, strict=True):
+        logits, within = a @ b.T / temperature, (a @ a.T + b @ b.T) / 2 / temperature
+        for i in range(4):
+            weights = [math.exp(within[i, j]) / sum(math.exp(v) for v in within[i]) for j in range(4)]
+            expected = 0.0
+            for j in range(4):
+                expected -= weights[j] * math.log(math.exp(logits[i, j]) / sum(math.exp(v) for v in logits[i]))
+                expected -= weights[j] * math.log(math.exp(logits[j, i]) / sum(math.exp(v) for v in logits[:, i]))
+            assert abs(row[i] - expected) < 1e-10
+
+
+def test_sequence_alignment_sends_gradients_through_the_targets() -> None:
+    x, y = (torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    assert torch.autograd.gradcheck(lambda a, b: sequence_alignment(a, b, 0.7), (x, y))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 4), (2, 0, 4)])
+def test_sequences_of_one_item_and_of_none_need_no_alignment(shape) -> None:
+    assert not sequence_alignment(torch.randn(shape), torch.randn(shape), 1.0).any()
