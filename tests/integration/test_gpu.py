@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(params=["LLM4CDSR", "SASRecBCE", "SASRec", "BPR", "Pop"])
+@pytest.fixture(params=["LLM4CDSR", "LeCDSR", "SASRecBCE", "SASRec", "BPR", "Pop"])
 def model(request):
     return request.param
 
@@ -24,7 +24,7 @@ def model(request):
 def settings(model, tiny, small, item_features):
     """Settings of a run on CUDA; the CPU's are these with `use_gpu` False."""
     chosen = {"use_gpu": True, "gpu_id": "0", "eval_candidates": ["full", "uni10"]}
-    if model == "LLM4CDSR":
+    if model in ("LLM4CDSR", "LeCDSR"):
         chosen |= small | {"item_features_file": str(item_features(tiny))}
     return chosen
 
@@ -67,7 +67,7 @@ def test_a_domain_of_its_own_is_judged_on_cuda(tiny, run, model, settings):
 
 
 def test_our_models_keep_all_their_tensors_on_the_device(tiny, model, settings):
-    if model not in ("LLM4CDSR", "SASRecBCE"):
+    if model not in ("LLM4CDSR", "LeCDSR", "SASRecBCE"):
         pytest.skip("a model of RecBole")
     from recbole_cdsr.config import CDSRConfig
     from recbole_cdsr.data.loaders import prepare_loaders
