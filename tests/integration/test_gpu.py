@@ -66,6 +66,16 @@ def test_a_domain_of_its_own_is_judged_on_cuda(tiny, run, model, settings):
     assert sum(cell["count"] for cell in result["test"]["domains"].values()) == 60
 
 
+@pytest.mark.parametrize("mode", ["init", "adapter", "concat", "frozen"])
+@pytest.mark.parametrize("baseline", ["SASRec", "LightGCN"])
+def test_features_are_injected_on_cuda_and_judged_alike_on_the_cpu(tiny, run, item_features, baseline, mode):
+    settings = {"llm_injection": mode, "item_features_file": str(item_features(tiny)), "epochs": 2, "run_dir": "run"}
+    on_gpu = run(baseline, tiny, **settings, use_gpu=True, gpu_id="0")
+    on_cpu = run(baseline, tiny, **settings, use_gpu=False, resume=True)
+    for metric, value in on_gpu["test"]["overall"].items():
+        assert on_cpu["test"]["overall"][metric] == pytest.approx(value, abs=0.02), metric  # a rank may differ
+
+
 def test_our_models_keep_all_their_tensors_on_the_device(tiny, model, settings):
     if model not in ("LLM4CDSR", "LeCDSR", "SASRecBCE"):
         pytest.skip("a model of RecBole")
