@@ -210,10 +210,3 @@ def pad_token(tokenizer: Any) -> int:
     """Some id to pad with; what stands there is never looked at."""
     known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
     return next(token for token in known if token is not None)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device has no memory left for a batch."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError)
