@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 from recbole.data.dataloader import AbstractDataLoader
+from recbole.data.interaction import Interaction
 
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainDataset
@@ -56,7 +57,8 @@ class Contender:
         prepare(data)
         self.loader, _, _ = prepare_loaders(config, data)
         self.model = config.model_class(config, self.loader._dataset).to(config["device"])
-        self.optimizer = trainer_class_for(config["MODEL_TYPE"], model)(config, self.model).optimizer
+        self.trainer = trainer_class_for(config["MODEL_TYPE"], model)(config, self.model)
+        self.optimizer = self.trainer.optimizer
         self.batches: Iterator = _forever(self.loader)
         self.name = f"{model}, window {window}, batch {config['train_batch_size']}"
         self.seconds: list[float] = []
@@ -66,10 +68,14 @@ class Contender:
         start = perf_counter()
         batch = next(self.batches)
         self.optimizer.zero_grad()
-        losses = self.model.calculate_loss(batch)
-        (sum(losses) if isinstance(losses, tuple) else losses).backward()
+        self.loss(batch).backward()
         self.optimizer.step()
         self.seconds.append(perf_counter() - start)
+
+    def loss(self, batch: Interaction) -> torch.Tensor:
+        """The loss of a batch."""
+        losses = self.model.calculate_loss(batch)
+        return sum(losses) if isinstance(losses, tuple) else losses
 
 
 def _forever(loader: AbstractDataLoader) -> Iterator:

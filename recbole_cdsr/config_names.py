@@ -17,8 +17,14 @@ from recbole_cdsr.errors import ConfigError
 # The one list of our models: name -> module.
 OUR_MODELS: dict[str, str] = {
     "LLM4CDSR": "recbole_cdsr.model.llm4cdsr",
+    "LLMCDSR": "recbole_cdsr.model.llmcdsr",
     "LeCDSR": "recbole_cdsr.model.lecdsr",
     "SASRecBCE": "recbole_cdsr.model.sasrecbce",
+}
+
+# Those of them with a trainer of their own, `<Model>Trainer`: name -> module.
+OUR_TRAINERS: dict[str, str] = {
+    "LLMCDSR": "recbole_cdsr.trainer.llmcdsr_trainer",
 }
 
 # Read by the command line or by RecBole's launcher, never by a model; accepted and not kept.

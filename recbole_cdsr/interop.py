@@ -103,7 +103,8 @@ def load_official(model: nn.Module, state: Mapping[str, Tensor | np.ndarray], mo
     places = official_places(model, model_name)
     own = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     problems = []
-    if missing := sorted(places.keys() - state.keys()):
+    optional = _MAY_BE_MISSING.get(model_name, ())
+    if missing := sorted(name for name in places.keys() - state.keys() if not name.startswith(optional)):
         problems.append(f"missing: {', '.join(missing)}")
     unused = {name for name in state.keys() - places.keys() if name.startswith(_UNUSED[model_name])}
     if extra := sorted(state.keys() - places.keys() - unused):
@@ -184,12 +185,13 @@ def _llm4cdsr_places(model: nn.Module) -> dict[str, Place]:
     if model.use_global:
         places["item_emb_llm.weight"] = Place("text_table")
         places.update(_two_layer_places("adapter", "adapter"))
-        places.update(_thread_places(model.mixed_thread, "", "mixed_thread"))
+        places.update(_thread_places(model.mixed_thread, "", "backbone.", "mixed_thread"))
     if model.use_local:
         for domain, suffix in enumerate("AB"):
             start, stop = (int(offset) for offset in model.domain_offsets[domain : domain + 2])
             places[f"item_emb{suffix}.weight"] = Place("local_embedding.weight", start, stop, n_padding_rows=1)
-            places.update(_thread_places(model.domain_threads[domain], suffix, f"domain_threads.{domain}"))
+            thread = model.domain_threads[domain]
+            places.update(_thread_places(thread, suffix, f"backbone{suffix}.", f"domain_threads.{domain}"))
     if model.guides:
         places["user_emb_llm.weight"] = Place("profile_table", start=1)
         places.update(_two_layer_places("user_adapter", "user_adapter"))
@@ -202,19 +204,38 @@ def _two_layer_places(official: str, ours: str) -> dict[str, Place]:
     }
 
 
-def _thread_places(thread: nn.Module, suffix: str, ours: str) -> dict[str, Place]:
-    backbone = f"backbone{suffix}"
+def _llmcdsr_places(model: nn.Module) -> dict[str, Place]:
+    if model.n_domains != 2:
+        raise CheckpointError(
+            f"Official LLMCDSR states have two domains, this model has {model.n_domains}; choose a dataset of two."
+        )
+    places = {"item_emb.weight": Place("item_embedding.weight"), **_thread_places(model.thread, "", "", "thread")}
+    for domain, name in enumerate("AB"):
+        places[f"pooler_{name}.weight"] = Place("recall_network.pooling", domain, domain + 1)
+    return places
+
+
+def _llmcdsr_pretraining_places(model: nn.Module) -> dict[str, Place]:
+    return {
+        "proj_model.projection.weight": Place("projection.weight"),
+        "item_emb.weight": Place("item_embedding.weight"),
+        **_thread_places(model.thread, "", "", "thread"),
+    }
+
+
+def _thread_places(thread: nn.Module, suffix: str, prefix: str, ours: str) -> dict[str, Place]:
+    """Places of a thread whose blocks the official code keeps below ``prefix``."""
     places = {f"pos_emb{suffix}.weight": Place(f"{ours}.position_embedding.weight")}
     for kind in ("weight", "bias"):
-        places[f"{backbone}.last_layernorm.{kind}"] = Place(f"{ours}.last_norm.{kind}")
+        places[f"{prefix}last_layernorm.{kind}"] = Place(f"{ours}.last_norm.{kind}")
         for i in range(len(thread.blocks)):
             block = f"{ours}.blocks.{i}"
-            places[f"{backbone}.attention_layernorms.{i}.{kind}"] = Place(f"{block}.attention_norm.{kind}")
-            places[f"{backbone}.attention_layers.{i}.in_proj_{kind}"] = Place(f"{block}.in_proj_{kind}")
-            places[f"{backbone}.attention_layers.{i}.out_proj.{kind}"] = Place(f"{block}.out_proj.{kind}")
-            places[f"{backbone}.forward_layernorms.{i}.{kind}"] = Place(f"{block}.feed_forward_norm.{kind}")
-            places[f"{backbone}.forward_layers.{i}.conv1.{kind}"] = Place(f"{block}.feed_forward_in.{kind}")
-            places[f"{backbone}.forward_layers.{i}.conv2.{kind}"] = Place(f"{block}.feed_forward_out.{kind}")
+            places[f"{prefix}attention_layernorms.{i}.{kind}"] = Place(f"{block}.attention_norm.{kind}")
+            places[f"{prefix}attention_layers.{i}.in_proj_{kind}"] = Place(f"{block}.in_proj_{kind}")
+            places[f"{prefix}attention_layers.{i}.out_proj.{kind}"] = Place(f"{block}.out_proj.{kind}")
+            places[f"{prefix}forward_layernorms.{i}.{kind}"] = Place(f"{block}.feed_forward_norm.{kind}")
+            places[f"{prefix}forward_layers.{i}.conv1.{kind}"] = Place(f"{block}.feed_forward_in.{kind}")
+            places[f"{prefix}forward_layers.{i}.conv2.{kind}"] = Place(f"{block}.feed_forward_out.{kind}")
     return places
 
 
@@ -260,13 +281,19 @@ def _adapter_places(official: str, ours: str) -> dict[str, Place]:
 # What official code makes whether or not it is used, and what a model without that part does without.
 _UNUSED: dict[str, tuple[str, ...]] = {
     "LLM4CDSR": ("user_emb_llm.", "user_adapter."),
+    "LLMCDSR": (),
+    "LLMCDSR pre-training": (),
     "LeCDSR": (
         "user_embeddings.",
         *("llm_item.", "adapter_text.", "complex_weight", "item_gating.", "fusion_gating."),
         *("llm_user.", "adapter_user.", "feature_gate_user.", "instance_gate_user"),
     ),
 }
+# What a state may lack although the model has a place for it: only training needs it, and it has a file of its own.
+_MAY_BE_MISSING: dict[str, tuple[str, ...]] = {"LLMCDSR": ("pooler_",)}
 _MAPPINGS: dict[str, Callable[[nn.Module], dict[str, Place]]] = {
     "LLM4CDSR": _llm4cdsr_places,
+    "LLMCDSR": _llmcdsr_places,
+    "LLMCDSR pre-training": _llmcdsr_pretraining_places,
     "LeCDSR": _lecdsr_places,
 }

@@ -85,6 +85,8 @@ def run_recbole_cdsr(
     if getattr(config.model_class, "uses_llm_features", False):
         config.model_class.check_settings(config)
         _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
+        if getattr(config.model_class, "uses_pseudo_items", False) and config["augmentation"] != "none":
+            _ = data.pseudo_items
     features_seconds = time() - features_started
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])

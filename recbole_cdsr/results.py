@@ -38,6 +38,7 @@ def header(config: CDSRConfig, data: CrossDomainDataset) -> dict[str, Any]:
         "seed": config["seed"],
         "synthetic": data.card.synthetic if data.card is not None else None,
         "features": data.features_provenance,
+        "pseudo_items": data.pseudo_items_provenance,
         "fold_in": data.fold_in,
         "eval_candidates": config["eval_candidates"],
         "config": {key: _from_here(value) if isinstance(value, str) else value for key, value in settings.items()},
@@ -69,6 +70,7 @@ def of_run(
         "best_valid": best_valid,
         "best_epoch": trainer.best_epoch if selection is None else dict(selection.epochs),
         "test": trainer.report.as_result_dict(),
+        "notes": trainer.notes,
         "epochs": len(trainer.train_loss_dict),
         "train_losses": [float(loss) for loss in trainer.train_loss_dict.values()],
     }

@@ -230,6 +230,12 @@ class CrossDomainMixin:
         features = self._shared.get("llm_features")
         return None if features is None else features.provenance
 
+    @property
+    def pseudo_items_provenance(self) -> dict[str, Any] | None:
+        """Who named `pseudo_items`, from what; None as long as nothing has read them."""
+        pseudo = self._shared.get("pseudo_items")
+        return None if pseudo is None else pseudo.provenance
+
     def _judged(self, phase: str) -> tuple[Rows, np.ndarray]:
         """The rows of a split in the order in which RecBole has them, and their places in the log's order."""
         rows = self.log.valid if phase == "valid" else self.log.test
@@ -374,7 +380,7 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
     def _prepare_draws(self) -> None:
         log = self.log
         trained = log.training_positions(self.fold_in)
-        self._negatives = InDomainNegatives(log.users[trained], log.items[trained], self.user_num, self.domain_offsets)
+        self.negatives = InDomainNegatives(log.users[trained], log.items[trained], self.user_num, self.domain_offsets)
         self._consumed = None
         if not self.per_user:
             self._n_negatives = whole_number(self.config, "n_negatives")
@@ -424,7 +430,7 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
         real = windows.real
         users = np.repeat(self.log.users[self.rows.targets[index]], windows.lengths)
         negatives = np.zeros(real.shape, dtype=np.int64)  # [B, L]
-        negatives[real] = self._negatives.draw(users, self.item_domain[targets.numpy()[real]])
+        negatives[real] = self.negatives.draw(users, self.item_domain[targets.numpy()[real]])
         fields = {
             TARGET_LIST: targets,
             self.config["NEG_PREFIX"] + self.iid_field + self.config["LIST_SUFFIX"]: torch.from_numpy(negatives),

@@ -24,7 +24,7 @@ from recbole_cdsr.llm.reduction import pca_over_all, pca_per_domain
 from recbole_cdsr.model.domain_views import DomainView, history_view, training_views
 from recbole_cdsr.model.feature_tables import FeatureTables
 from recbole_cdsr.model.in_domain import DomainQuery, candidate_scores, full_sort_scores, target_domains
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
+from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier, look_up
 from recbole_cdsr.model.losses import sequence_bce, soft_clip
 from recbole_cdsr.model.settings import thread_settings
 
@@ -334,26 +334,3 @@ def two_linear_layers(width_in: int, width_out: int) -> nn.Sequential:
     """The paper's adapter: two linear layers by way of half the input's width, no activation between."""
     middle = max(width_in // 2, 1)
     return nn.Sequential(nn.Linear(width_in, middle), nn.Linear(middle, width_out))
-
-
-def look_up(table: Tensor, id_groups: list[Tensor], like: list[Tensor] | None = None) -> list[Tensor]:
-    """Rows of a table for several groups of ids in one look-up.
-
-    Parameters
-    ----------
-    table : Tensor
-        ``[n, d]``.
-    id_groups : list[Tensor]
-        int64, any shape.
-    like : list[Tensor] | None
-        Tensors whose shapes the results take, where the ids were flattened.
-
-    Returns
-    -------
-    list[Tensor]
-        one ``[*shape, d]`` per group.
-    """
-    vectors = F.embedding(torch.cat([ids.flatten() for ids in id_groups]), table)
-    parts = vectors.split([ids.numel() for ids in id_groups])
-    shapes = [ids.shape for ids in like or id_groups]
-    return [part.view(*shape, table.shape[1]) for part, shape in zip(parts, shapes, strict=True)]

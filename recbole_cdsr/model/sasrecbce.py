@@ -7,6 +7,7 @@ position comes from the target's domain. It is the baseline that shows what a me
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,12 +15,14 @@ from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
 from recbole.utils import InputType
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from recbole_cdsr.config_reading import choice
 from recbole_cdsr.model.in_domain import candidate_scores, full_sort_scores, target_domains
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier
+from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier, look_up
 from recbole_cdsr.model.losses import sequence_bce
 from recbole_cdsr.model.settings import thread_settings
+from recbole_cdsr.model.training_sequences import TrainingSequences
 
 
 class SASRecBCE(SequentialRecommender):
@@ -60,24 +63,40 @@ class SASRecBCE(SequentialRecommender):
         with torch.no_grad():
             self.item_embedding.weight[0].zero_()
 
-    def encode(self, packed: PackedWindows, item_vectors: Tensor) -> Tensor:
-        """States of all tokens, ``[T, d]``, from un-scaled item vectors ``[T, d]``."""
-        return self.thread(packed, math.sqrt(item_vectors.shape[1]) * item_vectors)
+    def encode(self, packed: PackedWindows, item_vectors: Tensor, thread: Mapping[str, Tensor] | None = None) -> Tensor:
+        """States of all tokens, ``[T, d]``, from un-scaled item vectors ``[T, d]``.
+
+        ``thread`` gives other parameters to the thread than its own.
+        """
+        inputs = (packed, math.sqrt(item_vectors.shape[1]) * item_vectors)
+        return self.thread(*inputs) if thread is None else functional_call(self.thread, dict(thread), inputs)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
         """Scalar loss of a batch with ``target_id_list`` and ``neg_item_id_list``."""
-        packed = PackedWindows.from_lengths(interaction[self.ITEM_SEQ_LEN])
-        items = packed.pack(interaction[self.ITEM_SEQ])  # [T]
-        targets = packed.pack(interaction["target_id_list"])  # [T]
-        learnt = targets.nonzero().squeeze(1)  # [M]
-        positives = targets[learnt]  # [M]
-        negatives = packed.pack(interaction[self.NEG_ITEM_SEQ])[learnt]  # [M] or [M, N]
+        return self.sequence_loss(self.training_sequences(interaction))
 
+    def training_sequences(self, interaction: Interaction) -> TrainingSequences:
+        """The real tokens of a batch with ``target_id_list`` and ``neg_item_id_list``."""
+        return TrainingSequences.from_interaction(
+            interaction, self.ITEM_SEQ, self.ITEM_SEQ_LEN, "target_id_list", self.NEG_ITEM_SEQ
+        )
+
+    def sequence_loss(self, sequences: TrainingSequences) -> Tensor:
+        """L of a batch."""
         # One look-up for all three, hence one dense gradient of the item table instead of three.
-        ids = torch.cat([items, positives, negatives.flatten()])
-        item, positive, negative = self.item_embedding(ids).split([len(items), len(positives), negatives.numel()])
-        states = self.encode(packed, item)[learnt]  # [M, d]
-        negative = negative.view(*negatives.shape, states.shape[1])  # [M, d] or [M, N, d]
+        vectors = look_up(self.item_embedding.weight, sequences.item_groups)
+        return self.loss_of_vectors(sequences, *vectors)
+
+    def loss_of_vectors(
+        self,
+        sequences: TrainingSequences,
+        item: Tensor,
+        positive: Tensor,
+        negative: Tensor,
+        thread: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """L from the vectors of inputs ``[T, d]``, targets ``[M, d]`` and negatives ``[M, d]`` or ``[M, N, d]``."""
+        states = self.encode(sequences.packed, item, thread)[sequences.learnt]  # [M, d]
         negative_scores = torch.einsum("md,m...d->m...", states, negative)
         return sequence_bce((states * positive).sum(dim=1), negative_scores)
 

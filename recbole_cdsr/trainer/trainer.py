@@ -23,6 +23,7 @@ from recbole.utils import ModelType, get_trainer, set_color
 from tqdm import tqdm
 
 from recbole_cdsr.config import OUR_MODELS, CDSRConfig
+from recbole_cdsr.config_names import OUR_TRAINERS
 from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
 from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
@@ -54,6 +55,8 @@ class CDSRTrainerMixin:
         `time.time()` when this process began the job; its construction, unless the caller knows better.
     seconds_before
         Wall-clock seconds of the processes that this one goes on with, up to their last kept epoch.
+    notes
+        What a trainer of one of our models did before training, as plain data for the result.
     """
 
     def __init__(self, config: CDSRConfig, model: AbstractRecommender) -> None:
@@ -89,6 +92,7 @@ class CDSRTrainerMixin:
         self.seconds = {"training": 0.0, "evaluation": 0.0}
         self.started = time()
         self.seconds_before = 0.0
+        self.notes: dict[str, Any] = {}
         self._evaluators: dict[str, tuple[CrossDomainDataset, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
         self._material: dict[str, str | None] | None = None
@@ -125,7 +129,7 @@ class CDSRTrainerMixin:
             dataset = valid_data._dataset
             check_valid_metric(self.config["valid_metric"], dataset.domain_names, dataset.evaluation_rows())
         self._train_data = train_data
-        self._material = material_of(train_data._dataset)
+        self._material = self._material_of(train_data._dataset)
         self._validates = bool(valid_data) and self.eval_step > 0
         self._keeps = saved
         if self.run.resumed:
@@ -141,6 +145,10 @@ class CDSRTrainerMixin:
                 callback_fn(epoch, score)
 
         return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+
+    def _material_of(self, dataset: CrossDomainDataset) -> dict[str, str | None]:
+        """SHA-256 of what the run learns from, by name; a trainer that reads more adds it."""
+        return material_of(dataset)
 
     def _train_epoch(
         self,
@@ -406,6 +414,8 @@ def trainer_class_for(model_type: ModelType, model_name: str) -> type:
     ConfigError
         RecBole's trainer for this kind of model does not rank items (gradient-boosted trees).
     """
+    if model_name in OUR_TRAINERS:
+        return getattr(importlib.import_module(OUR_TRAINERS[model_name]), f"{model_name}Trainer")
     base = get_trainer(model_type, model_name)
     if issubclass(base, CDSRTrainerMixin):
         return base

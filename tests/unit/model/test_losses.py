@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from recbole_cdsr.model.losses import (
     bce_with_negatives,
+    pairwise_nce,
     pairwise_softmax_surrogate,
     sequence_alignment,
     sequence_bce,
@@ -117,3 +118,30 @@ def test_sequence_alignment_sends_gradients_through_the_targets() -> None:
 @pytest.mark.parametrize("shape", [(3, 1, 4), (2, 0, 4)])
 def test_sequences_of_one_item_and_of_none_need_no_alignment(shape) -> None:
     assert not sequence_alignment(torch.randn(shape), torch.randn(shape), 1.0).any()
+
+
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_pairwise_nce_is_the_cross_entropy_of_the_joined_logits(n: int) -> None:
+    z1, z2 = (torch.randn(n, 5, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    own = torch.eye(n, dtype=torch.bool)
+    across, within_1, within_2 = (
+        a @ b.T / 0.7 for a, b in ((z1, z2), (z1, z1), (z2, z2))
+    )  # fmt: skip
+    upper = torch.cat([across, within_1.masked_fill(own, -math.inf)], dim=1)
+    lower = torch.cat([within_2.masked_fill(own, -math.inf), across.T], dim=1)
+    expected = F.cross_entropy(torch.cat([upper, lower]), torch.arange(2 * n))
+    assert torch.allclose(pairwise_nce(z1, z2, 0.7), expected, rtol=1e-12)
+    ours, theirs = (torch.autograd.grad(loss, [z1, z2]) for loss in (3 * pairwise_nce(z1, z2, 0.7), 3 * expected))
+    assert all(torch.allclose(a, b, atol=1e-12) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_pairwise_nce_survives_large_logits_and_an_empty_batch() -> None:
+    z = (torch.randn(6, 4) * 100).requires_grad_()
+    loss = pairwise_nce(z, z.detach(), 0.5)
+    loss.backward()
+    assert torch.isfinite(loss)
+    assert torch.isfinite(z.grad).all()
+    empty = torch.zeros(0, 4, requires_grad=True)
+    nothing = pairwise_nce(empty, empty, 1.0)
+    nothing.backward()
+    assert nothing.item() == 0

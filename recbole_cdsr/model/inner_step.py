@@ -1,0 +1,71 @@
+"""The step of the shadow model: an optimiser's first update, as a differentiable function of the gradient."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from recbole_cdsr.config_reading import choice, number, wrong
+
+ADAM_EPS = 1e-8
+
+
+@dataclass(frozen=True)
+class InnerStep:
+    r"""First update of a fresh optimiser: what is taken off a parameter whose gradient is g.
+
+    .. math::
+        \text{sgd:} \; \eta\, g \qquad \text{adam:} \; \eta\, \frac{g}{|g| + \epsilon'}
+
+    After one step Adam's bias corrections cancel its decay rates, so only their effect on ε is left: current PyTorch
+    adds ε after the correction (ε' = ε), the official code's library before it (ε' = ε / √(1 − β₂)). With Adam, the
+    update of a parameter with \|g\| ≫ ε' is ± η whatever g is, so its derivative is almost zero there.
+
+    Parameters
+    ----------
+    kind : str
+        ``sgd`` or ``adam``.
+    learning_rate : float
+        η > 0.
+    eps : float
+        ε' > 0, of Adam.
+    """
+
+    kind: str
+    learning_rate: float
+    eps: float = ADAM_EPS
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> InnerStep:
+        """Read ``inner_optimizer``, ``inner_learning_rate``, ``inner_eps`` and ``adam_betas``."""
+        kind = choice(config, "inner_optimizer", ("sgd", "adam"))
+        eps_rule = choice(config, "inner_eps", ("official", "torch"))
+        learning_rate = number(config, "inner_learning_rate", 0)
+        if learning_rate == 0:
+            raise wrong("inner_learning_rate", learning_rate, "more than 0")
+        eps = ADAM_EPS
+        if eps_rule == "official":
+            eps /= math.sqrt(1 - adam_betas(config)[1])
+        return cls(kind, learning_rate, eps)
+
+    def update(self, gradient: Tensor) -> Tensor:
+        """What to subtract, of the gradient's shape."""
+        if self.kind == "sgd":
+            return self.learning_rate * gradient
+        # |g|, not the root of g²: the derivative of the latter is undefined where g is 0, as it is for untouched rows.
+        return self.learning_rate * gradient / (gradient.abs() + self.eps)
+
+
+def adam_betas(config: Mapping[str, Any]) -> tuple[float, float]:
+    """``adam_betas``, two decay rates in [0, 1)."""
+    value = config["adam_betas"]
+    is_pair = isinstance(value, list | tuple) and len(value) == 2
+    if not is_pair or not all(
+        isinstance(beta, int | float) and not isinstance(beta, bool) and 0 <= beta < 1 for beta in value
+    ):
+        raise wrong("adam_betas", value, "two numbers, each at least 0 and less than 1, such as [0.9, 0.98]")
+    return float(value[0]), float(value[1])

@@ -1,0 +1,280 @@
+"""Stage 2 of LLMCDSR: train the collaborative-textual model of each domain, once for the same content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from recbole_cdsr.config_reading import number, temperature, whole_number, wrong
+from recbole_cdsr.errors import CDSRError, CheckpointError, DataError, FeatureError
+from recbole_cdsr.llm.matrix import check_finite
+from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.store import check_writable
+from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
+from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.settings import thread_settings
+from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_cdsr.trainer.pretraining_data import DomainSequences
+
+FORMAT = 1
+RANKED_TO = 10
+ROWS_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class PretrainingSettings:
+    """Hyper-parameters of stage 2, read from ``pretrain_*``; the seed is the run's."""
+
+    seed: int
+    nce_weight: float
+    temperature: float
+    batch_size: int
+    learning_rate: float
+    epochs: int
+    stopping_step: int
+    valid_users: int
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> PretrainingSettings:
+        """Check and read the keys; ``ConfigError`` for a value they do not take."""
+        learning_rate = number(config, "pretrain_learning_rate", 0)
+        if learning_rate == 0:
+            raise wrong("pretrain_learning_rate", learning_rate, "more than 0")
+        return cls(
+            seed=whole_number(config, "seed", 0),
+            nce_weight=number(config, "pretrain_nce_weight", 0),
+            temperature=temperature(config, "pretrain_temperature"),
+            batch_size=whole_number(config, "pretrain_batch_size"),
+            learning_rate=learning_rate,
+            epochs=whole_number(config, "pretrain_epochs"),
+            stopping_step=whole_number(config, "pretrain_stopping_step", 0),
+            valid_users=whole_number(config, "pretrain_valid_users", 0),
+        )
+
+
+@dataclass(frozen=True)
+class AlignedDomain:
+    """What stage 2 gives for a domain.
+
+    Attributes
+    ----------
+    projection : Tensor
+        float32 ``[d, D]``, P_k.
+    items : Tensor
+        float32 ``[n_k, d]``, e_k.
+    provenance : dict
+        Plain data: key, epochs, best epoch, HR@10 on held-out last items.
+    """
+
+    projection: Tensor
+    items: Tensor
+    provenance: dict[str, Any]
+
+
+def aligned_domains(config: Any, dataset: Any) -> list[AlignedDomain]:
+    """Stage 2 of every domain: read where the same has been trained before, else trained now and kept.
+
+    Kept in ``pretraining/`` beside the text features, named by what they follow from: sequences, texts,
+    hyper-parameters, seed. A domain that was interrupted goes on after its last whole epoch. The global random state
+    stays as it is, so that it does not matter to a run whether something was kept.
+
+    Parameters
+    ----------
+    config : mapping or RecBole Config
+        Keys of ``props/model/LLMCDSR.yaml``.
+    dataset : CrossDomainSequentialDataset
+        Any split.
+
+    Raises
+    ------
+    DataError
+        A domain has no sequence to learn from.
+    FeatureError
+        Texts are not finite, or nothing can be written.
+    """
+    folder = FeatureSettings(config, dataset.dataset_name).features_dir / "pretraining"
+    return [_aligned_domain(config, dataset, domain, folder) for domain in range(len(dataset.domain_names))]
+
+
+def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> AlignedDomain:
+    settings, name = PretrainingSettings.from_config(config), dataset.domain_names[domain]
+    start, stop = dataset.domain_offsets[domain : domain + 2]
+    texts = np.ascontiguousarray(dataset.llm_features.items[start:stop])  # [n_k, D]
+    check_finite(texts, f"The text features of domain {name} hold", "make them anew")
+    sequences = DomainSequences(dataset, domain)
+    thread = thread_settings(config, config["positions"])
+    made_from = {
+        "format": FORMAT,
+        "domain": name,
+        "sequences_sha256": sequences.sha256(),
+        "texts_sha256": hashlib.sha256(texts.data).hexdigest(),
+        "thread": thread,
+        "settings": asdict(settings),
+    }
+    key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
+    path = folder / f"{name}-{key}.pth"
+    logger = logging.getLogger()
+    if path.is_file():
+        found = _read(path, made_from)
+        logger.info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
+        return found
+    if not len(sequences.trained):
+        raise DataError(
+            f"Domain {name} has no user with two training items in it; LLMCDSR cannot be pre-trained there."
+        )
+    check_writable(folder)
+    logger.info(
+        f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
+        f"{settings.epochs} epochs …"
+    )
+    began = perf_counter()
+    device = torch.device(config["device"])
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        run = DomainPretraining(texts, thread, settings, sequences, domain, device)
+        result = run.finish(path.with_suffix(".unfinished"), name, bool(config["show_progress"]))
+    try:
+        save_checkpoint(path, {"made_from": made_from, **asdict(result)})
+    except CheckpointError as error:
+        raise FeatureError(str(error)) from error
+    path.with_suffix(".unfinished").unlink(missing_ok=True)
+    logger.info(f"Pre-training of {name}: done in {perf_counter() - began:.0f} s, {_said(result)} ({path}).")
+    return AlignedDomain(result.projection, result.items, result.provenance | {"key": key})
+
+
+def _read(path: Path, made_from: dict[str, Any]) -> AlignedDomain:
+    state = load_checkpoint(path)
+    if state.get("made_from") != made_from or not {"projection", "items", "provenance"} <= state.keys():
+        raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
+    key = path.stem.rsplit("-", 1)[-1]
+    return AlignedDomain(state["projection"], state["items"], state["provenance"] | {"key": key})
+
+
+def _said(domain: AlignedDomain) -> str:
+    said = domain.provenance
+    rank = "nobody to validate" if said["hit@10"] is None else f"HR@10 {said['hit@10']:.4f} on held-out last items"
+    return f"{said['epochs']} epochs, best {said['best_epoch']}, {rank}"
+
+
+class DomainPretraining:
+    """The training loop of one domain; every epoch draws from its own seed, so that going on needs no random state.
+
+    Parameters
+    ----------
+    texts
+        float32 ``[n_k, D]``.
+    thread
+        Keyword arguments of `SASRecThread`.
+    settings, sequences, domain, device
+        Of the domain.
+    """
+
+    def __init__(
+        self,
+        texts: np.ndarray,
+        thread: dict[str, Any],
+        settings: PretrainingSettings,
+        sequences: DomainSequences,
+        domain: int,
+        device: torch.device,
+    ) -> None:
+        self._settings, self._sequences, self._device = settings, sequences, device
+        self._seed, self._longest = (settings.seed, domain), thread["window"]
+        torch.manual_seed(self._entropy(0))
+        self.model = CollaborativeTextualModel(texts, thread, settings.nce_weight, settings.temperature).to(device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), settings.learning_rate, fused=True)
+        random = np.random.RandomState(self._entropy(0))
+        validated = sequences.validated
+        self._judged = random.permutation(validated)[: settings.valid_users]
+        self.epoch = 0
+        self.best: dict[str, Any] = {"epoch": 0, "hit@10": None, "state": None}
+
+    def _entropy(self, epoch: int) -> int:
+        return int(np.random.SeedSequence([*self._seed, epoch]).generate_state(1)[0])
+
+    def finish(self, unfinished: Path, name: str, show_progress: bool) -> AlignedDomain:
+        """Train until no better epoch has come for `pretrain_stopping_step` epochs, from wherever it was left."""
+        settings = self._settings
+        if unfinished.is_file():
+            self._restore(unfinished)
+            logging.getLogger().info(f"Pre-training of {name}: going on after epoch {self.epoch} ({unfinished}).")
+        while self.epoch < settings.epochs and self.epoch - self.best["epoch"] <= settings.stopping_step:
+            self.epoch += 1
+            torch.manual_seed(self._entropy(self.epoch))
+            loss = self._train_epoch(np.random.RandomState(self._entropy(self.epoch)), name, show_progress)
+            rate = self._hit_rate() if len(self._judged) else None
+            if rate is None or self.best["hit@10"] is None or rate > self.best["hit@10"]:
+                state = {key: value.detach().cpu().clone() for key, value in self.model.state_dict().items()}
+                self.best = {"epoch": self.epoch, "hit@10": rate, "state": state}
+            said = "" if rate is None else f", HR@10 {rate:.4f}"
+            logging.getLogger().info(f"Pre-training of {name}: epoch {self.epoch}, loss {loss:.4f}{said}")
+            self._keep(unfinished)
+        state = self.best["state"]
+        provenance = {"epochs": self.epoch, "best_epoch": self.best["epoch"], "hit@10": self.best["hit@10"]}
+        return AlignedDomain(state["projection.weight"], state["item_embedding.weight"][1:].clone(), provenance)
+
+    def _train_epoch(self, random: np.random.RandomState, name: str, show_progress: bool) -> float:
+        self.model.train()
+        order = random.permutation(self._sequences.trained)
+        batches = np.array_split(order, -(-len(order) // self._settings.batch_size))
+        total = 0.0
+        for chosen in tqdm(batches, desc=f"Pre-train {name} {self.epoch:>3}", ncols=100, disable=not show_progress):
+            batch = self._sequences.training_batch(chosen, self._longest, random).to(self._device)
+            loss = self.model.total_loss(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        if not np.isfinite(total):
+            raise CDSRError(
+                f"The pre-training loss of {name} became {total} in epoch {self.epoch}; try a smaller "
+                f"pretrain_learning_rate (now {self._settings.learning_rate:g})."
+            )
+        return total / len(batches)
+
+    @torch.no_grad()
+    def _hit_rate(self) -> float:
+        """HR@10 of held-out last items among all items of the domain, ties shared."""
+        self.model.eval()
+        table, hits = self.model.item_embedding.weight[1:], 0.0
+        for part in range(0, len(self._judged), ROWS_AT_ONCE):
+            chosen = self._judged[part : part + ROWS_AT_ONCE]
+            lengths, items, targets = (
+                column.to(self._device) for column in self._sequences.validation_batch(chosen, self._longest)
+            )
+            scores = self.model.last_states(PackedWindows.from_lengths(lengths), items) @ table.T  # [R, n_k]
+            own = scores.gather(1, targets[:, None] - 1)  # [R, 1]
+            rank = (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2  # items before it
+            hits += float((rank < RANKED_TO).sum())
+        return hits / len(self._judged)
+
+    def _keep(self, unfinished: Path) -> None:
+        state = {
+            "epoch": self.epoch,
+            "best": self.best,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(unfinished, state)
+
+    def _restore(self, unfinished: Path) -> None:
+        try:
+            state = load_checkpoint(unfinished)
+            self.model.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.epoch, self.best = state["epoch"], state["best"]
+        except (CheckpointError, KeyError, RuntimeError, ValueError) as error:
+            raise FeatureError(
+                f"{unfinished} cannot be gone on with; delete it, and pre-training starts anew."
+            ) from error
