@@ -18,6 +18,7 @@ from recbole_cdsr.config_reading import choice, number, switch, whole_number
 from recbole_cdsr.model.inner_step import InnerStep, adam_betas
 from recbole_cdsr.model.layers import look_up
 from recbole_cdsr.model.noisy_sequences import NoisySequences
+from recbole_cdsr.model.pretraining_settings import PretrainingSettings
 from recbole_cdsr.model.recall_network import RecallNetwork
 from recbole_cdsr.model.sasrecbce import SASRecBCE
 from recbole_cdsr.model.training_sequences import TrainingSequences
@@ -96,6 +97,7 @@ class LLMCDSR(SASRecBCE):
     def check_settings(config: Mapping[str, Any]) -> None:
         """Refuse settings that no such model can be trained with, before features and pseudo items are made."""
         InnerStep.from_config(config)
+        PretrainingSettings.from_config(config)
         adam_betas(config)
         choice(config, "augmentation", AUGMENTATIONS)
         for key in ("alignment", "meta_learning"):

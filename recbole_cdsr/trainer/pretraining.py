@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -16,13 +15,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from recbole_cdsr.config_reading import number, temperature, whole_number, wrong
 from recbole_cdsr.errors import CDSRError, CheckpointError, DataError, FeatureError
 from recbole_cdsr.llm.matrix import check_finite
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.store import check_writable
 from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
 from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.pretraining_settings import PretrainingSettings
 from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 from recbole_cdsr.trainer.pretraining_data import DomainSequences
@@ -30,37 +29,6 @@ from recbole_cdsr.trainer.pretraining_data import DomainSequences
 FORMAT = 1
 RANKED_TO = 10
 ROWS_AT_ONCE = 256
-
-
-@dataclass(frozen=True)
-class PretrainingSettings:
-    """Hyper-parameters of stage 2, read from ``pretrain_*``; the seed is the run's."""
-
-    seed: int
-    nce_weight: float
-    temperature: float
-    batch_size: int
-    learning_rate: float
-    epochs: int
-    stopping_step: int
-    valid_users: int
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> PretrainingSettings:
-        """Check and read the keys; ``ConfigError`` for a value they do not take."""
-        learning_rate = number(config, "pretrain_learning_rate", 0)
-        if learning_rate == 0:
-            raise wrong("pretrain_learning_rate", learning_rate, "more than 0")
-        return cls(
-            seed=whole_number(config, "seed", 0),
-            nce_weight=number(config, "pretrain_nce_weight", 0),
-            temperature=temperature(config, "pretrain_temperature"),
-            batch_size=whole_number(config, "pretrain_batch_size"),
-            learning_rate=learning_rate,
-            epochs=whole_number(config, "pretrain_epochs"),
-            stopping_step=whole_number(config, "pretrain_stopping_step", 0),
-            valid_users=whole_number(config, "pretrain_valid_users", 0),
-        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,277 @@
+"""LLMCDSR through the whole job: every stage, ablations, bad input, and going on after a kill."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recbole_cdsr.data.atomic import write_atomic
+from recbole_cdsr.errors import ConfigError, DataError, FeatureError
+from recbole_cdsr.trainer.checkpoint import load_checkpoint
+
+TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
+MODEL = {
+    "hidden_size": 16,
+    "n_recalled": 3,
+    "noisy_batch_size": 8,
+    "meta_batch_size": 16,
+    "pretrain_epochs": 2,
+    "pretrain_batch_size": 16,
+}
+SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs")
+
+
+def keep_one_domain(dataset, books_only: int, movies_only: int, of: int = 3) -> None:
+    """Of every `of` users, one keeps books alone and one movies alone (by the remainder of their number)."""
+    frame = dataset.interactions
+    remainder = frame["user_id"].str[1:].astype(int) % of
+    is_book = frame["item_id"].str.startswith("books")
+    kept = frame[~((remainder == books_only) & ~is_book) & ~((remainder == movies_only) & is_book)]
+    write_atomic(dataset.folder / f"{dataset.name}.inter", kept, TYPES)
+
+
+@pytest.fixture
+def mixed(make_dataset, item_features):
+    """A third of the users know books alone, a third movies alone; settings name the item features."""
+    dataset = make_dataset(n_users=45, n_per_user=5)
+    keep_one_domain(dataset, 0, 1)
+    return dataset, MODEL | {"item_features_file": str(item_features(dataset))}
+
+
+def messages(caplog, text: str) -> list[str]:
+    return [message for message in caplog.messages if text in message]
+
+
+def test_every_stage_runs_and_the_second_run_starts_at_stage_3(mixed, run, caplog):
+    dataset, settings = mixed
+    first = run("LLMCDSR", dataset, **settings)
+    assert first["pseudo_items"]["made_by"] == "offline retrieval from overlapped users (no LLM)"
+    assert first["notes"]["pre-training"].keys() == {"books", "movies"}
+    assert len(messages(caplog, "Pre-training of books: done")) == 1
+    state = load_checkpoint(Path(first["run_dir"]) / "best.pth")["state_dict"]
+    assert state["recall_network.item_table"][1:].any(dim=1).all()
+
+    caplog.clear()
+    second = run("LLMCDSR", dataset, **settings)
+    assert messages(caplog, "Pre-training of books: reused")
+    assert not messages(caplog, "Pre-training of books: done")
+    assert {key: first[key] for key in SAME} == {key: second[key] for key in SAME}
+    last = [load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"] for result in (first, second)]
+    assert all(torch.equal(value, last[1][name]) for name, value in last[0].items())
+    assert last[0]["recall_network.pooling"].any(dim=1).all()  # both domains are recalled into, and learnt
+
+    caplog.clear()
+    run("LLMCDSR", dataset, **settings | {"pretrain_temperature": 0.5, "epochs": 1})
+    assert messages(caplog, "Pre-training of books: done")  # another content
+
+
+def test_one_checkpoint_per_domain(mixed, run):
+    dataset, settings = mixed
+    result = run("LLMCDSR", dataset, **settings, select="per_domain")
+    assert result["best_epoch"].keys() == {"books", "movies"}
+    assert (Path(result["run_dir"]) / "best_movies.pth").is_file()
+
+
+@pytest.mark.parametrize(
+    ("ablation", "pretrains", "learns"),
+    [
+        ({"meta_learning": False}, True, False),
+        ({"alignment": False}, False, False),
+        ({"augmentation": "random"}, False, False),
+        ({"augmentation": "none"}, False, False),
+        ({"meta_interval": 2}, True, True),
+        ({"inner_optimizer": "adam", "inner_learning_rate": 0.001}, True, True),
+    ],
+)
+def test_ablations(mixed, run, caplog, ablation, pretrains, learns):
+    dataset, settings = mixed
+    result = run("LLMCDSR", dataset, **settings | ablation)
+    assert bool(messages(caplog, "Pre-training of")) == pretrains
+    assert bool(messages(caplog, "meta-learning [meta loss")) == learns
+    assert (result["pseudo_items"] is None) == (ablation.get("augmentation") == "none")
+    state = load_checkpoint(Path(result["run_dir"]) / "best.pth")["state_dict"]
+    assert bool(state["recall_network.pooling"].any()) == learns
+    assert np.isfinite(result["train_losses"]).all()
+
+
+def test_three_domains(tmp_path, run, make_dataset):
+    dataset = make_dataset(n_users=60, n_per_user=6)
+    frame = dataset.interactions
+    third = (frame["item_id"].str.split(":").str[1].astype(int) % 3 == 0).to_numpy()
+    items = pd.read_csv(dataset.folder / "tiny.item", sep="\t")
+    number = items["item_id:token"].str.split(":").str[1].astype(int)
+    items.loc[number % 3 == 0, "domain:token"] = "music"
+    items = items.sort_values("domain:token", kind="stable")
+    plain = items.rename(columns=lambda name: name.split(":")[0])
+    types = {"item_id": "token", "domain": "token", "title": "token_seq"}
+    write_atomic(dataset.folder / "tiny.item", plain, types)
+    domain = np.where(third, "music", frame["item_id"].str.split(":").str[0])
+    own = np.array(["books", "movies", "music"])[frame["user_id"].str[1:].astype(int) % 3]
+    single = frame["user_id"].str[1:].astype(int) % 2 == 0
+    write_atomic(dataset.folder / "tiny.inter", frame[~single | (domain == own)].copy(), TYPES)
+    random = np.random.default_rng(0)
+    np.save(tmp_path / "features.npy", random.normal(size=(len(items), 12)).astype(np.float32))
+    settings = MODEL | {
+        "item_features_file": str(tmp_path / "features.npy"),
+        "user_inter_num_interval": "[4,inf)",
+        "n_recalled": 4,
+    }
+    result = run("LLMCDSR", dataset, **settings)
+    assert result["notes"]["pre-training"].keys() == {"books", "movies", "music"}
+    pooling = load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"]["recall_network.pooling"]
+    assert pooling.shape == (3, 16)
+    assert pooling.any(dim=1).all()
+
+
+# ---- what may be wrong with the data
+
+
+def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(make_dataset, item_features, run, caplog):
+    dataset = make_dataset(n_users=30, n_per_user=5)
+    keep_one_domain(dataset, 0, 1, of=2)
+    result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+    assert messages(caplog, "trains its backbone without augmentation") or messages(caplog, "without meta-learning")
+    assert not messages(caplog, "meta-learning [meta loss")
+    assert result["epochs"] == 2
+
+
+def test_a_domain_without_single_domain_users_is_said(make_dataset, item_features, run, caplog):
+    dataset = make_dataset(n_users=30, n_per_user=5)
+    keep_one_domain(dataset, 0, 99)
+    result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+    assert messages(caplog, "No user has generated names for domain books: nothing is recalled into it.")
+    pooling = load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"]["recall_network.pooling"]
+    assert not pooling[0].any()
+    assert pooling[1].any()
+
+
+def test_fewer_items_than_are_recalled(mixed, run, caplog):
+    dataset, settings = mixed
+    result = run("LLMCDSR", dataset, **settings | {"n_recalled": 50, "MAX_ITEM_LIST_LENGTH": 30})
+    assert messages(caplog, "Domain movies has 20 items, fewer than n_recalled")
+    assert np.isfinite(result["train_losses"]).all()
+
+
+def test_nan_in_features_is_refused(mixed, run, tmp_path):
+    dataset, settings = mixed
+    matrix = np.load(settings["item_features_file"])
+    matrix[3, 1] = np.nan
+    np.save(tmp_path / "broken.npy", matrix)
+    with pytest.raises(FeatureError, match="NaN or infinite"):
+        run("LLMCDSR", dataset, **settings | {"item_features_file": str(tmp_path / "broken.npy")})
+    assert not Path("saved").exists()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pretrain_learning_rate", 0.0), ("pretrain_temperature", 0.0), ("augmentation", "some"), ("n_recalled", 0)],
+)
+def test_settings_are_refused_before_anything_is_made(mixed, run, key, value):
+    dataset, settings = mixed
+    with pytest.raises(ConfigError, match=key):
+        run("LLMCDSR", dataset, **settings | {key: value})
+    assert not (dataset.folder / "features").exists()
+
+
+def test_a_domain_nobody_can_be_pretrained_on_is_named(make_dataset, item_features, run):
+    dataset = make_dataset(n_users=20, n_per_user=4)
+    frame = dataset.interactions
+    is_movie = frame["item_id"].str.startswith("movies")
+    # Everybody's only movie comes last: it is tested.
+    kept = pd.concat([frame[~is_movie], frame[is_movie].groupby("user_id").tail(1).assign(timestamp=1e9)])
+    write_atomic(dataset.folder / "tiny.inter", kept, TYPES)
+    with pytest.raises(DataError, match="Domain movies has no user with two training items"):
+        run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+
+
+# ---- stopped and gone on with
+
+
+def wait_for(path: Path, process, ready, patience: float = 120) -> None:
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if path.is_file() and ready(path):
+            return
+        if process.poll() is not None:
+            pytest.fail(f"the run ended by itself: {process.communicate()[1][-2000:]}")
+        time.sleep(0.02)
+    pytest.fail(f"{path} was not ready in {patience} s")
+
+
+def test_a_killed_run_goes_on_exactly(mixed, run, start, arguments):
+    dataset, settings = mixed
+    settings |= {"stopping_step": 1000, "learning_rate": 0.003}
+    process = start(arguments("LLMCDSR", dataset, **settings, epochs=1000, run_dir="run"))
+    wait_for(Path("run/last.pth"), process, lambda last: load_checkpoint(last)["epoch"] >= 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    epochs = load_checkpoint(Path("run/last.pth"))["epoch"] + 4
+    resumed = run("LLMCDSR", dataset, **settings, epochs=epochs, run_dir="run", resume=True)
+    straight = run("LLMCDSR", dataset, **settings, epochs=epochs, run_dir="straight")
+    assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
+    one, other = (load_checkpoint(Path(folder) / "last.pth") for folder in ("run", "straight"))
+    assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
+
+
+def test_pretraining_that_was_killed_goes_on_exactly(mixed, run, start, arguments, caplog):
+    dataset, settings = mixed
+    settings |= {"pretrain_epochs": 400, "pretrain_stopping_step": 400, "epochs": 1}
+    folder = dataset.folder / "features" / "pretraining"
+    process = start(arguments("LLMCDSR", dataset, **settings))
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("books-*.unfinished")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    (unfinished,) = folder.glob("*.unfinished")
+    killed_after = load_checkpoint(unfinished)["epoch"]
+    assert killed_after < 400
+    # What is trained in all is part of the content, so the rest is trained too; a copy is trained without a stop.
+    resumed = run("LLMCDSR", dataset, **settings)
+    assert messages(caplog, "going on after epoch")
+    (kept,) = folder.glob("books-*.pth")
+    content = load_checkpoint(kept)
+    kept.unlink()
+    straight = run("LLMCDSR", dataset, **settings)
+    again = load_checkpoint(kept)
+    assert all(torch.equal(content[name], again[name]) for name in ("projection", "items"))
+    assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
+    assert not list(folder.glob("*.unfinished"))
+
+
+def test_a_pretraining_file_of_other_content_is_refused(mixed, run):
+    dataset, settings = mixed
+    run("LLMCDSR", dataset, **settings, epochs=1)
+    folder = dataset.folder / "features" / "pretraining"
+    books, movies = sorted(folder.glob("*.pth"))
+    movies.write_bytes(books.read_bytes())
+    with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is not what its name says")):
+        run("LLMCDSR", dataset, **settings, epochs=1)
+
+
+def test_other_pseudo_items_are_not_resumed_into_a_run(mixed, run):
+    dataset, settings = mixed
+    run("LLMCDSR", dataset, **settings, epochs=1, run_dir="run")
+    from recbole_cdsr.errors import CheckpointError
+    from recbole_cdsr.trainer import checkpoint
+
+    last = load_checkpoint(Path("run/last.pth"))
+    last["material"]["pseudo items"] = "0" * 64
+    checkpoint.save_checkpoint(Path("run/last.pth"), {k: v for k, v in last.items() if k != "format"})
+    with pytest.raises(CheckpointError, match="other pseudo items"):
+        run("LLMCDSR", dataset, **settings, epochs=2, run_dir="run", resume=True)
+
+
+@pytest.fixture(autouse=True)
+def information(caplog):
+    """What is logged as information is looked at too."""
+    caplog.set_level(logging.INFO)
