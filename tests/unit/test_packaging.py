@@ -219,6 +219,7 @@ def test_make_installs_recbole_without_its_requirements_and_runs_the_sample(tmp_
     [
         ("Keys of all models", "overall"),
         ("LLM4CDSR", "model/LLM4CDSR"),
+        ("LLMCDSR", "model/LLMCDSR"),
         ("LeCDSR", "model/LeCDSR"),
         ("SASRecBCE", "model/SASRecBCE"),
     ],
