@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain
+from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain, principal_axes, project
 
 
 def correlated(n: int, width: int, seed: int = 0) -> np.ndarray:
@@ -70,3 +70,12 @@ def test_each_domain_is_fitted_alone_and_small_ones_are_padded_with_zeros():
 
 def test_wider_than_the_features_is_padded_too():
     assert pca_per_domain(correlated(30, 4), np.array([1, 30]), 6)[:, 4:].any() == np.False_
+
+
+def test_rows_that_took_no_part_are_laid_along_the_same_axes():
+    matrix, others = correlated(50, 9), correlated(7, 9, seed=3)
+    mean, axes = principal_axes(matrix, 4)
+    reference = PCA(4, svd_solver="full").fit(matrix.astype(np.float64))
+    signs = np.sign((reference.components_ * axes.T).sum(axis=1))
+    np.testing.assert_allclose(project(others, mean, axes), reference.transform(others) * signs, atol=1e-4)
+    np.testing.assert_array_equal(project(matrix, mean, axes), pca(matrix, 4))
