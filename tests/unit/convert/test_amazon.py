@@ -11,6 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
+
+from recbole.config import Config
+from recbole.data import create_dataset
+
 from recbole_cdsr import cli
 from recbole_cdsr.convert.amazon import PRESETS
 from recbole_cdsr.data.atomic import read_item_text
@@ -434,3 +439,59 @@ def test_same_input_same_bytes_wherever_it_lies(tmp_path: Path) -> None:
     )  # fmt: skip
     contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in (once, twice)]
     assert contents[0] == contents[1]
+
+
+def test_plain_recbole_loads_the_output(tmp_path: Path) -> None:
+    rows = {
+        CLOTH: [
+            json.dumps({"asin": "B1", "title": 'tab\t "quote"\nline 中文 🍜', "description": ['an "unclosed quote']})
+        ]
+    }
+    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2018"), "2018", rows)
+    folder = converted(raw)
+    config = Config(
+        model="SASRec",
+        dataset="mini",
+        config_dict={
+            "data_path": str(folder.parent),
+            "load_col": None,
+            "train_neg_sample_args": None,
+            "use_gpu": False,
+        },
+    )
+    dataset = create_dataset(config)
+    assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (4, 6, 7)  # padding counts as one
+    assert dataset.item_num == len(dataset.item_feat)
+    names = [dataset.id2token("item_id", item) for item in dataset.inter_feat["item_id"]]
+    assert names == [line.split("\t")[1] for line in raw_amazon.INTER.splitlines()[1:]]
+    titles = {
+        dataset.id2token("item_id", item): dataset.field2id_token["title"][title].tolist()
+        for item, title in zip(dataset.item_feat["item_id"], dataset.item_feat["title"], strict=True)
+        if item
+    }
+    assert [word for word in titles["cloth:B1"] if word != "[PAD]"] == ["tab\t", '"quote"\nline', "中文", "🍜"]
+
+
+def test_a_terminal_shows_the_bytes_read(tmp_path: Path) -> None:
+    import os
+    import pty
+    import subprocess
+    import sys
+    import termios
+
+    raw = raw_amazon.write_reviews(tmp_path / "raw", "2018")
+    outer, inner = pty.openpty()
+    termios.tcsetwinsize(inner, (24, 120))
+    arguments = ["--raw", str(raw), "--name", "mini", "--out", str(tmp_path / "out"), "--domains", "cloth,sport"]
+    command = [sys.executable, "-m", "recbole_cdsr.cli", "convert", "amazon", *arguments, "--without-text"]
+    done = subprocess.run(command, stderr=inner, stdout=subprocess.PIPE, check=False)
+    os.set_blocking(outer, False)
+    shown = os.read(outer, 1 << 16).decode()
+    os.close(inner)
+    os.close(outer)
+    assert done.returncode == 0
+    size = (raw / f"{SPORT}.json.gz").stat().st_size
+    assert f"{SPORT}.json.gz:" in shown
+    assert f"/{size}" in shown
+    silent = subprocess.run([*command, "--name", "again"], capture_output=True, check=False)
+    assert silent.stderr == b""
