@@ -73,7 +73,8 @@ class QuotedTable:
         for number, line in enumerate(lines, start=2):
             line = line.rstrip("\r\n")
             cells = self._cells(line)
-            if cells is not None or (self._begins is not None and self._begins(line)):
+            whole = cells is not None and (not pending or self._begins is None)
+            if whole or self._is_beginning(line, pending):
                 if pending:
                     yield first, self._fault(pending)
                     pending = []
@@ -90,13 +91,19 @@ class QuotedTable:
                 elif len(pending) > MOST_LINES or size > MOST_CHARACTERS:
                     yield first, self._fault(pending)
                     pending = []
-            elif line.strip():
+            elif line.strip(" "):  # tabs alone are a row that holds nothing
                 if self._begins is None:
                     pending, first, size = [line], number, len(line)
                 else:
                     yield number, self._fault([line])
         if pending:
             yield first, self._fault(pending)
+
+    def _is_beginning(self, line: str, pending: list[str]) -> bool:
+        """Tell whether a row begins here; within a row of quoted cells, text without quotes begins none."""
+        if self._begins is None or not self._begins(line):
+            return False
+        return not pending or line.lstrip(" ").startswith('"') or not pending[0].lstrip(" ").startswith('"')
 
     def _cells(self, text: str) -> list[str] | None:
         """Return the wanted cells of a whole row, or None if `text` is none."""
