@@ -186,7 +186,7 @@ def _client_library() -> Any:
     except ImportError:
         raise FeatureError(f"OpenAI-compatible services need the openai client; install it with {INSTALL}.") from None
     # They report every single request where RecBole's log is at INFO.
-    for name in ("openai", "httpx", "httpx2"):
+    for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.WARNING)

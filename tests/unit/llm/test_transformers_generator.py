@@ -135,6 +135,16 @@ def test_a_run_batches_by_length_and_keeps_the_answers(tiny_model, tmp_path):
     assert prompts[1][1] < 60  # the short ones are not padded to the long ones
 
 
+def test_a_device_map_changes_nothing_but_the_place(tiny_model, generator):
+    pytest.importorskip("accelerate")
+    mapped = TransformersGenerator(str(tiny_model), max_new_tokens=12, device_map="cpu")
+    assert mapped.generate(DIFFERENT_LENGTHS) == generator.generate(DIFFERENT_LENGTHS)
+    assert mapped.parameters == generator.parameters
+    nonsense = TransformersGenerator(str(tiny_model), device_map="nowhere")
+    with pytest.raises(FeatureError, match=r"llm_model: .* cannot be loaded"):
+        nonsense.generate(chats("tea"))
+
+
 def test_generating_says_nothing_on_the_screen(tiny_model, capfd, recwarn):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
