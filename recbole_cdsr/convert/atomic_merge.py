@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from recbole_cdsr.convert.csv_files import RESERVED_COLUMNS, paths_of_domains
-from recbole_cdsr.convert.delimited import read_header, read_rows
+from recbole_cdsr.convert.delimited import read_columns, read_header
 from recbole_cdsr.convert.delimited_interactions import TIME_UNITS, read_interactions
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.options import add_output_options, add_selection_options, read_options
@@ -159,14 +159,15 @@ class AtomicSource(Source):
         item = columns.index(self._item)
         order = [columns.index(column) if column in places else -1 for column in self.text_types]
         numeric = [place for place, kind in zip(order, self.text_types.values(), strict=True) if kind == "float"]
-        for number, cells in read_rows(file, SEPARATOR, list(places.values())):
-            if cells[item] not in wanted:
-                continue
-            for place in numeric:
-                if place >= 0 and not _is_number(cells[place]):
-                    file.report_malformed(number, f"{columns[place]} is {cells[place][:40]!r}, no number")
-                    cells[place] = ""
-            yield cells[item], [cells[place] if place >= 0 else "" for place in order]
+        for numbers, found in read_columns(file, SEPARATOR, list(places.values())):
+            for number, *cells in zip(numbers, *found, strict=True):
+                if cells[item] not in wanted:
+                    continue
+                for place in numeric:
+                    if place >= 0 and not _is_number(cells[place]):
+                        file.report_malformed(number, f"{columns[place]} is {cells[place][:40]!r}, no number")
+                        cells[place] = ""
+                yield cells[item], [cells[place] if place >= 0 else "" for place in order]
 
     def item_types(self, items: pd.DataFrame) -> Mapping[str, str]:
         """Return the types of the datasets; a token that some item lacks becomes a sequence of tokens.

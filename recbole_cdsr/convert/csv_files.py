@@ -14,7 +14,7 @@ import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from recbole_cdsr.convert.delimited import SEPARATORS, read_header, read_rows
+from recbole_cdsr.convert.delimited import SEPARATORS, read_columns, read_header
 from recbole_cdsr.convert.delimited_interactions import TIME_UNITS, read_interactions
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.options import add_output_options, add_selection_options, parse_domains, read_options
@@ -114,9 +114,10 @@ class CsvSource(Source):
         _, columns = self._text[file.domain]
         places, separator = self._places(file.path, [self._item, *columns])
         order = {self._names[column]: place for place, column in enumerate(columns, start=1)}
-        for _, cells in read_rows(file, separator, places):
-            if (item := cells[0].strip()) in wanted:
-                yield item, [cells[order[name]] if name in order else "" for name in self.text_types]
+        for _, found in read_columns(file, separator, places):
+            for cells in zip(*found, strict=True):
+                if (item := cells[0].strip()) in wanted:
+                    yield item, [cells[order[name]] if name in order else "" for name in self.text_types]
 
 
 def text_column_name(column: str) -> str:

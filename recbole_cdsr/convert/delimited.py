@@ -2,7 +2,8 @@
 
 A row without quotes is split at its separators. One with quotes is read as strict CSV, over several lines if need be;
 where that does not give the columns of the header, its first line is split as it stands and the quotes are text. So a
-quote that nobody closed costs one row at most, and nothing after it.
+quote that nobody closed costs one row at most, and nothing after it. Blocks in which every line is a row, which most
+are, are read at once.
 """
 
 from __future__ import annotations
@@ -57,8 +58,10 @@ def read_header(path: Path, separator: str | None = None) -> tuple[list[str], st
     return columns, separator
 
 
-def read_rows(file: RawFile, separator: str, wanted: Sequence[int]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (line number, wanted cells) of every row after the header.
+def read_columns(
+    file: RawFile, separator: str, wanted: Sequence[int]
+) -> Iterator[tuple[Sequence[int], list[Sequence[str]]]]:
+    """Yield line numbers and the cells of each wanted column, block by block, of every row after the header.
 
     Counts `file.rows` and reports rows that have not as many columns as the header.
 
@@ -72,45 +75,92 @@ def read_rows(file: RawFile, separator: str, wanted: Sequence[int]) -> Iterator[
         Places of the columns to return, in the order to return them.
     """
     lines = _Lines(file)
-    _, header = next(lines)
-    n_columns = len(_split(header, separator))
-    for number, line in lines:
-        file.rows += 1
-        cells = line.split(separator)
-        if '"' in line:
-            cells = _quoted(number, line, lines, separator, n_columns) or [_unquoted(cell) for cell in cells]
-        if len(cells) != n_columns:
-            file.report_malformed(number, f"expected {n_columns} columns, found {len(cells)}")
-            continue
-        yield number, [cells[place] for place in wanted]
+    n_columns = len(_split(next(lines)[1], separator))
+    while (block := lines.block()) is not None:
+        numbers, text = block
+        rows = _rows_at_once(text, separator, n_columns)
+        if rows is None:
+            lines.give_back(list(zip(numbers, text, strict=True)))
+            numbers, rows = _rows_one_by_one(file, lines, separator, n_columns)
+        file.rows += len(rows)
+        columns = list(zip(*rows, strict=True)) if rows else [()] * n_columns
+        yield numbers, [columns[place] for place in wanted]
 
 
-class _Lines(Iterator[tuple[int, str]]):
-    """The lines of a file that are not blank, with their numbers; some may be given back."""
+class _Lines:
+    """The lines of a file with their numbers; some may be given back."""
 
     def __init__(self, file: RawFile) -> None:
-        self._lines = (
-            (number, line.removesuffix("\r"))
-            for block in file.blocks()
-            for number, line in enumerate(decode(block.data).removesuffix("\n").split("\n"), start=block.number)
-        )
+        self._blocks = file.blocks()
         self._waiting: deque[tuple[int, str]] = deque()
 
     def __next__(self) -> tuple[int, str]:
-        while True:
-            number, line = self.take()
-            if line and not line.isspace():
-                return number, line
-
-    def take(self) -> tuple[int, str]:
         """Return the next line, blank or not."""
-        return self._waiting.popleft() if self._waiting else next(self._lines)
+        if not self._waiting:
+            block = self._next_block()
+            if block is None:
+                raise StopIteration
+            self._waiting.extend(zip(*block, strict=True))
+        return self._waiting.popleft()
+
+    def __bool__(self) -> bool:
+        """Whether lines of a block that was begun are left."""
+        return bool(self._waiting)
+
+    def block(self) -> tuple[Sequence[int], list[str]] | None:
+        """Return all lines at hand, or those of the next block; None at the end of the file."""
+        if not self._waiting:
+            return self._next_block()
+        numbers, text = zip(*self._waiting, strict=True)
+        self._waiting.clear()
+        return numbers, list(text)
 
     def give_back(self, lines: Sequence[tuple[int, str]]) -> None:
         self._waiting.extendleft(reversed(lines))
 
+    def _next_block(self) -> tuple[Sequence[int], list[str]] | None:
+        if (block := next(self._blocks, None)) is None:
+            return None
+        text = decode(block.data).removesuffix("\n").split("\n")
+        if b"\r" in block.data:
+            text = [line.removesuffix("\r") for line in text]
+        return range(block.number, block.number + len(text)), text
 
-def _quoted(number: int, line: str, lines: _Lines, separator: str, n_columns: int) -> list[str] | None:
+
+def _rows_at_once(text: list[str], separator: str, n_columns: int) -> list[list[str]] | None:
+    """Return the cells of lines that are a row each; None if some are not."""
+    if any('"' in line for line in text):
+        try:
+            rows = list(csv.reader(text, delimiter=separator, strict=True))
+        except csv.Error:
+            return None
+    else:
+        rows = [line.split(separator) for line in text]
+    if len(rows) != len(text) or set(map(len, rows)) - {n_columns}:
+        return None
+    return rows
+
+
+def _rows_one_by_one(file: RawFile, lines: _Lines, separator: str, n_columns: int) -> tuple[list[int], list[list[str]]]:
+    """Return line numbers and cells of the lines at hand (a row may reach into the next block); report the others."""
+    numbers, rows = [], []
+    while lines:
+        number, line = next(lines)
+        if not line or line.isspace():
+            continue
+        cells = line.split(separator)
+        if '"' in line:
+            cells = _quoted(line, lines, separator, n_columns) or [_unquoted(cell) for cell in cells]
+        if len(cells) == n_columns:
+            numbers.append(number)
+            rows.append(cells)
+        else:
+            file.rows += 1
+            file.report_malformed(number, f"expected {n_columns} columns, found {len(cells)}")
+    return numbers, rows
+
+
+def _quoted(line: str, lines: _Lines, separator: str, n_columns: int) -> list[str] | None:
     """Return the cells of the strict CSV row that begins with `line`; None if it is none, then no line is used up."""
     used: list[tuple[int, str]] = []
 
@@ -118,7 +168,7 @@ def _quoted(number: int, line: str, lines: _Lines, separator: str, n_columns: in
         yield line + "\n"
         while len(used) < MOST_LINES:
             try:
-                used.append(lines.take())
+                used.append(next(lines))
             except StopIteration:
                 return
             yield used[-1][1] + "\n"

@@ -9,12 +9,11 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from recbole_cdsr.convert.delimited import read_rows
+from recbole_cdsr.convert.delimited import read_columns
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.raw_file import RawFile
 
 TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
-_ROWS_AT_ONCE = 20_000
 # Second 10^11 is in the year 5138: such times count something smaller.
 _TOO_LATE = 1e11
 
@@ -34,9 +33,9 @@ def read_interactions(file: RawFile, separator: str, places: Sequence[int], unit
         What a second is worth in times that are numbers; dates are read as well (UTC).
     """
     latest = -math.inf
-    for numbers, rows in _chunks(file, separator, places):
-        batch = row_batch(file, numbers, rows, unit)
-        latest = max(latest, max(batch.times, default=latest))
+    for numbers, columns in read_columns(file, separator, places):
+        batch = row_batch(file, numbers, columns, unit)
+        latest = max(latest, float(np.max(batch.times, initial=latest)))
         yield batch
     if latest > _TOO_LATE:
         logging.getLogger().warning(
@@ -46,20 +45,7 @@ def read_interactions(file: RawFile, separator: str, places: Sequence[int], unit
         )
 
 
-def _chunks(file: RawFile, separator: str, places: Sequence[int]) -> Iterator[tuple[list[int], list[list[str]]]]:
-    numbers: list[int] = []
-    rows: list[list[str]] = []
-    for number, cells in read_rows(file, separator, places):
-        numbers.append(number)
-        rows.append(cells)
-        if len(rows) == _ROWS_AT_ONCE:
-            yield numbers, rows
-            numbers, rows = [], []
-    if rows:
-        yield numbers, rows
-
-
-def row_batch(file: RawFile, numbers: Sequence[int], rows: Sequence[Sequence[str]], unit: float) -> RowBatch:
+def row_batch(file: RawFile, numbers: Sequence[int], columns: Sequence[Sequence[str]], unit: float) -> RowBatch:
     """Return the rows that can be understood; the others are reported to `file`.
 
     Parameters
@@ -68,20 +54,21 @@ def row_batch(file: RawFile, numbers: Sequence[int], rows: Sequence[Sequence[str
         Where they come from.
     numbers : Sequence[int]
         `[n]` line numbers.
-    rows : Sequence[Sequence[str]]
-        `[n]` of user, item, time and, for a source with ratings, rating.
+    columns : Sequence[Sequence[str]]
+        `[n]` each: users, items, times and, for a source with ratings, ratings.
     unit : float
         What a second is worth in the numbers of the time column.
     """
-    users, items, times, *ratings = (list(map(str.strip, column)) for column in zip(*rows, strict=True))
+    users, items, times, *ratings = (list(map(str.strip, column)) for column in columns)
     moments = _numbers(times)
     stars = _numbers(ratings[0], missing=math.nan) if ratings else None
-    if moments is None or (ratings and stars is None) or not (all(users) and all(items)):
-        understood = [_row(file, number, row, unit) for number, row in zip(numbers, rows, strict=True)]
-        understood = [row for row in understood if row is not None]
-        columns = list(zip(*understood, strict=True)) if understood else [()] * 4
-        return RowBatch(columns[0], columns[1], columns[2], columns[3] if ratings else None)
-    return RowBatch(users, items, moments / unit, stars)
+    if moments is not None and (stars is not None or not ratings) and all(users) and all(items):
+        return RowBatch(users, items, moments / unit, stars)
+    rows = zip(users, items, times, *ratings, strict=True)
+    understood = [_row(file, number, row, unit) for number, row in zip(numbers, rows, strict=True)]
+    kept = [row for row in understood if row is not None]
+    users, items, moments, stars = (list(column) for column in zip(*kept, strict=True)) if kept else ([], [], [], [])
+    return RowBatch(users, items, moments, stars if ratings else None)
 
 
 def parse_time(text: str, unit: float) -> float:
@@ -114,7 +101,7 @@ def _numbers(cells: list[str], missing: float | None = None) -> np.ndarray | Non
 
 
 def _row(file: RawFile, number: int, row: Sequence[str], unit: float) -> tuple[str, str, float, float] | None:
-    user, item, time, *rest = (cell.strip() for cell in row)
+    user, item, time, *rest = row
     if not user or not item:
         file.report_malformed(number, f"the {'item' if user else 'user'} is empty")
         return None

@@ -10,14 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_cdsr.convert import delimited
-from recbole_cdsr.convert.delimited import read_header, read_rows
+from recbole_cdsr.convert.delimited import read_columns, read_header
 from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.errors import DataError
 
 
 def rows(path: Path, separator: str = ",", wanted: tuple[int, ...] = (0, 1, 2)) -> tuple[list, RawFile]:
     file = RawFile(path)
-    return list(read_rows(file, separator, wanted)), file
+    batches = list(read_columns(file, separator, wanted))
+    found = [
+        (number, list(cells)) for numbers, columns in batches for number, *cells in zip(numbers, *columns, strict=True)
+    ]
+    return found, file
 
 
 def test_a_quote_nobody_closed_costs_its_own_row_at_most(tmp_path: Path) -> None:
@@ -51,6 +55,18 @@ def test_a_cell_over_too_many_lines_is_none(tmp_path: Path, monkeypatch: pytest.
     found, file = rows(path)
     assert [number for number, _ in found] == [2, 6, 7, 8, 9]
     assert [number for number, _ in file.malformed_lines] == [5, 10]
+
+
+def test_rows_that_reach_into_the_next_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b,c\n" + "".join(f'{n},"x\n{n}",{n}\n{n},plain,{n}\n' for n in range(50)), encoding="utf-8")
+    at_once, _ = rows(path)
+    blocks = RawFile.blocks
+    monkeypatch.setattr(RawFile, "blocks", lambda file: blocks(file, 16))
+    in_pieces, file = rows(path)
+    assert in_pieces == at_once
+    assert [cells[1] for _, cells in at_once] == [cell for n in range(50) for cell in (f"x\n{n}", "plain")]
+    assert (file.rows, file.malformed) == (100, 0)
 
 
 CELLS = st.text(st.sampled_from('ab,"\n é'), max_size=6)
