@@ -7,6 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
+
+from recbole.config import Config
+from recbole.data import create_dataset
+
 from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.data.card import load_card
@@ -114,6 +119,50 @@ def test_the_common_filters_apply() -> None:
     rows = pd.read_csv("out/shop/shop.inter", sep="\t")
     assert rows["user_id:token"].tolist() == ["ann"] * 3
     assert rows["item_id:token"].tolist() == ["book:b2", "movie:m1", "book:b1"]
+
+
+def test_plain_recbole_loads_it(tmp_path: Path) -> None:
+    assert main(command("--rating-col", "stars", "--text-cols", "title")) == 0
+    columns = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": ["item_id", "domain", "title"]}
+    settings = {
+        "data_path": str(tmp_path / "out"),
+        "use_gpu": False,
+        "load_col": columns,
+        "train_neg_sample_args": None,
+    }
+    dataset = create_dataset(Config("GRU4Rec", "shop", config_dict=settings))
+    assert (dataset.user_num, dataset.item_num, dataset.inter_num) == (4, 6, 8)
+    assert list(dataset.field2id_token["domain"]) == ["[PAD]", "book", "movie"]
+    assert sum(map(len, dataset.build())) == 4 + 1  # ann has four rows with a history, bob one
+
+
+def test_an_overlap_ratio_exactly() -> None:
+    assert main(command("--overlap-ratio", "0.1", "--recbole-benchmark", "2", "--seed", "7")) == 0
+    files = {path.name: path.read_text(encoding="utf-8").splitlines()[1:] for path in Path("out/shop").glob("*.inter")}
+    zoe = "zoe\tbook:b9\t1451606401"
+    ann = [
+        "ann\tbook:b1\t1451606400",
+        "ann\tbook:b2\t1451606401",
+        "ann\tmovie:m1\t1451606401",
+        "ann\tbook:b1\t1451606401.5",
+        "ann\tmovie:m2\t1451606409",
+    ]
+    bob = ["bob\tbook:b2\t1451606400", "bob\tmovie:m1\t1451606401"]
+    split = [re.sub("^(ann|bob)(?=.*(book|movie))", r"\1@\2", row) for row in ann[:3] + bob]
+    assert files == {
+        "shop.train.inter": [*split, zoe],
+        "shop.valid.inter": ann[:4],
+        "shop.test.inter": ann,
+        "shop.recbole.train.inter": ["ann@book\tbook:b1\tbook:b2"],
+        "shop.recbole.valid.inter": ["ann\tbook:b2 movie:m1\tbook:b1"],
+        "shop.recbole.test.inter": ["ann\tmovie:m1 book:b1\tmovie:m2"],
+    }
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert (card.split, card.users, card.interactions) == ("loo", 3, 8)
+    assert card.splits["train"] == {"users": 5, "interactions": 6}
+    assert card.converter["options"]["seed"] == 7
+    assert "0 of 2 overlapped training users stay overlapped, the others are 4 single-domain users" in card.filters[-1]
 
 
 def test_milliseconds_and_three_domains_and_byte_identity(caplog: pytest.LogCaptureFixture) -> None:
