@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | convert | stats | doctor`.
+"""The command line: `recbole-cdsr run | convert | stats | explain | doctor`.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -13,6 +13,7 @@ from typing import NoReturn
 from recbole_cdsr import __version__, stats
 from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.explain import command as explain_command
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     run.set_defaults(run=_run)
     convert_command.add_parser(commands)
     stats.add_parser(commands)
+    explain_command.add_parser(commands)
     doctor = commands.add_parser("doctor", help="print versions, what was mended, the encoder found and the device")
     doctor.set_defaults(run=_doctor)
     return parser

@@ -8,7 +8,7 @@ import pytest
 import torch
 from dense_thread import dense_states
 
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread
+from recbole_cdsr.model.layers import AttentionMasks, PackedWindows, SASRecBlock, SASRecThread, dropout
 
 WINDOW, WIDTH = 12, 8
 LENGTHS = [0, 1, WINDOW, 5, 0, 9, 2, 8, 1, 0]
@@ -150,3 +150,29 @@ def test_dropped_padding_keys_are_dropped_one_by_one() -> None:
     expected_std = (n_padding * (each / (1 - p)) ** 2 * p * (1 - p)) ** 0.5
     assert abs(out.mean() - 0.9) < 4 * expected_std / n_draws**0.5
     assert abs(out.std() / expected_std - 1) < 0.06
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5])
+def test_dropout_keeps_the_mean_and_the_share(p: float) -> None:
+    torch.manual_seed(0)
+    x = torch.full((400, 500), 2.0, dtype=torch.float64, requires_grad=True)
+    dropped = dropout(x, p)
+    kept = dropped != 0
+    assert abs(kept.double().mean().item() - (1 - p)) < 0.005
+    assert torch.allclose(dropped[kept], torch.tensor(2 / (1 - p), dtype=torch.float64))
+    (gradient,) = torch.autograd.grad(dropped.sum(), x)
+    assert torch.allclose(gradient, dropped / 2)
+
+
+@pytest.mark.parametrize("mask_padding", [True, False])
+def test_attention_dropout_keeps_the_mean_of_what_is_attended(mask_padding: bool) -> None:
+    torch.manual_seed(0)
+    block = SASRecBlock(8, 2, 0.0, 0.4).double()
+    packed = PackedWindows.from_lengths(torch.tensor([3, 9]))
+    masks = AttentionMasks(packed, True, None if mask_padding else 12, torch.float64)
+    x = torch.randn(12, 8, dtype=torch.float64)
+    with torch.no_grad():
+        expected = block.eval()._attend(x, x, masks)
+        block.train()
+        mean = torch.stack([block._attend(x, x, masks) for _ in range(4000)]).mean(0)
+    assert (mean - expected).abs().max() < 0.06 * expected.abs().max()

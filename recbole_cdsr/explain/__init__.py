@@ -1,0 +1,1 @@
+"""What a trained LLMCDSR recalls for a user, and why."""

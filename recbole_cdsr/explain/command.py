@@ -1,0 +1,46 @@
+"""`recbole-cdsr explain`: generated names, their weights, the items they recall, and what came of it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
+    """Add `explain` to the command line; the parsed arguments go to `run`."""
+    parser = subparsers.add_parser(
+        "explain",
+        help="show what LLMCDSR recalls for users, and why",
+        description="For users of a trained LLMCDSR: names that were generated, pooling weights, recalled items with "
+        "cosine, and whether a recalled item occurs among the user's held-out interactions.",
+        allow_abbrev=False,
+    )
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", dest="run_dir", metavar="DIR", help="directory of a run; its selected checkpoint")
+    source.add_argument("--checkpoint", metavar="FILE", help="a checkpoint, such as DIR/best_movies.pth")
+    parser.add_argument("--users", nargs="+", default=[], metavar="USER", help="users as the .inter file names them")
+    parser.add_argument("--random", type=int, default=0, metavar="N", help="N users with pseudo items, drawn by --seed")
+    parser.add_argument("--seed", type=int, default=1, help="draws the users of --random")
+    parser.add_argument("--history", type=int, default=10, metavar="N", help="latest history items to print")
+    parser.add_argument("--all", action="store_true", help="also count hits over all users with held-out interactions")
+    parser.add_argument("--data_path", help="folder of datasets, where it is another one than the run's")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what was asked for and return the exit code 0."""
+    from recbole_cdsr.errors import ConfigError
+    from recbole_cdsr.explain.recall_view import RecallView, checkpoint_of_run
+    from recbole_cdsr.explain.text import summary_text, user_text
+
+    if not (args.users or args.random or args.all):
+        raise ConfigError("explain: name users with --users, draw some with --random N, or count with --all.")
+    path = Path(args.checkpoint) if args.checkpoint else checkpoint_of_run(Path(args.run_dir))
+    view = RecallView.from_checkpoint(path, args.data_path)
+    print(f"{path}: {view.described()}")
+    for user in [*args.users, *view.random_users(args.random, args.seed)]:
+        print("\n" + user_text(view.user(user), args.history))
+    if args.all:
+        print("\n" + summary_text(view.summary()))
+    return 0
