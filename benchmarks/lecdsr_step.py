@@ -1,6 +1,6 @@
 """Time and memory of a LeCDSR training step at the official setting, against RecBole's SASRec in the same run.
 
-`python benchmarks/lecdsr_step.py [--dataset food-kitchen] [--rounds 3] [--threads 2]`
+`python benchmarks/lecdsr_step.py [--dataset food-kitchen] [--rounds 3] [--threads 2] [--processor-time]`
 
 Batch 1,024, d 512, window 15, 99 negatives of each row's own, text features of width 1,024 (random numbers: a step
 takes as long whatever they say). The calibrator is the one of `training_step.py`: 2,048 prefix rows, window 50,
@@ -10,6 +10,7 @@ cross-entropy over all items. Only the ratio of steps measured in turns can be q
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import multiprocessing
 import resource
@@ -17,6 +18,7 @@ import statistics
 import sys
 import tempfile
 import warnings
+from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
@@ -28,48 +30,44 @@ from recbole_cdsr.errors import CDSRError
 from recbole_cdsr.llm.features import LLMFeatures
 
 OFFICIAL_LECDSR = 3.9  # seconds a step of the official code, next to OFFICIAL_CALIBRATOR
-OFFICIAL_SETTING = {"hidden_size": 512, "train_batch_size": 1024, "n_negatives": 99, "MAX_ITEM_LIST_LENGTH": 15}
+OFFICIAL_SETTING = {"hidden_size": 512, "train_batch_size": 1024, "n_negatives": 99}
+WINDOW = 15
 TEXT_WIDTH = 1024
 VARIANTS: dict[str, dict[str, Any]] = {
-    "padding masked": {},
-    "padding unmasked, as in the official code": {"mask_padding": False, "official_positions": True},
-    "padding masked, shared negatives": {"shared_negatives": True},
+    "masked": {},
+    "unmasked": {"mask_padding": False, "official_positions": True},  # as in the official code
+    "shared": {"shared_negatives": True},
 }
 
 
 def random_features(data: CrossDomainSequentialDataset) -> None:
-    """Give a dataset text features of the official width."""
+    """Give a dataset text features of the official width, the same arrays to every variant."""
+    data._shared["llm_features"] = _features(data.item_num, data.user_num)
+
+
+@functools.cache
+def _features(n_items: int, n_users: int) -> LLMFeatures:
     random = np.random.default_rng(0)
-    items, profiles = (random.standard_normal((n, TEXT_WIDTH), np.float32) for n in (data.item_num, data.user_num))
+    items, profiles = (random.standard_normal((n, TEXT_WIDTH), np.float32) for n in (n_items, n_users))
     items[0] = profiles[0] = 0
-    data._shared["llm_features"] = LLMFeatures(items, profiles, {})
+    return LLMFeatures(items, profiles, {})
 
 
-def lecdsr(dataset: str, folder: str, variant: str) -> Contender:
-    """LeCDSR at the official setting."""
-    settings = OFFICIAL_SETTING | VARIANTS[variant]
-    window = settings["MAX_ITEM_LIST_LENGTH"]
-    contender = Contender("LeCDSR", dataset, window, folder, settings, prepare=random_features)
-    contender.name = f"LeCDSR, {variant}"
-    return contender
-
-
-def memory_of(dataset: str, variant: str, threads: int) -> tuple[float, float, float]:
+def memory_of(dataset: str, threads: int) -> tuple[float, float, float]:
     """GB: a process's peak before there is a model and after three steps; parameters with gradients and moments."""
     _quiet(threads)
+    before = []
+
+    def prepare(data: CrossDomainSequentialDataset) -> None:
+        random_features(data)
+        before.append(_peak_gb())
+
     with tempfile.TemporaryDirectory() as folder:
-        features_gb = []
-
-        def prepare(data: CrossDomainSequentialDataset) -> None:
-            random_features(data)
-            features_gb.append(_peak_gb())
-
-        window = OFFICIAL_SETTING["MAX_ITEM_LIST_LENGTH"]
-        contender = Contender("LeCDSR", dataset, window, folder, OFFICIAL_SETTING | VARIANTS[variant], prepare)
+        contender = Contender("LeCDSR", dataset, WINDOW, folder, OFFICIAL_SETTING, prepare)
         for _ in range(3):
             contender.step()
-        learnt = sum(parameter.numel() for parameter in contender.model.parameters())
-        return features_gb[0], _peak_gb(), 4 * 4 * learnt / 1e9
+    learnt = sum(parameter.numel() for parameter in contender.model.parameters())
+    return before[0], _peak_gb(), 4 * 4 * learnt / 1e9
 
 
 def _peak_gb() -> float:
@@ -88,14 +86,25 @@ def main() -> int:
     parser.add_argument("--dataset", default="food-kitchen")
     parser.add_argument("--rounds", type=int, default=3, help="calibrator steps, three of each variant between")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["masked", "unmasked"])
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count processor seconds, for a machine with other work on it"
+    )
     options = parser.parse_args()
     _quiet(options.threads)
+    clock = process_time if options.processor_time else perf_counter
     try:
-        with multiprocessing.get_context("spawn").Pool(1) as process:
-            before, peak, learnt = process.apply(memory_of, (options.dataset, "padding masked", options.threads))
+        with multiprocessing.get_context("spawn").Pool(1) as process:  # a peak is of a whole process
+            before, peak, learnt = process.apply(memory_of, (options.dataset, options.threads))
         with tempfile.TemporaryDirectory() as folder:
-            calibrator = Contender(CALIBRATOR, options.dataset, 50, folder)
-            contenders = [lecdsr(options.dataset, folder, variant) for variant in VARIANTS]
+            calibrator = Contender(CALIBRATOR, options.dataset, 50, folder, clock=clock)
+            contenders = []
+            for variant in options.variants:
+                settings = OFFICIAL_SETTING | VARIANTS[variant]
+                contenders.append(
+                    Contender("LeCDSR", options.dataset, WINDOW, folder, settings, random_features, clock)
+                )
+                contenders[-1].name = f"LeCDSR, {variant}"
             for contender in [calibrator, *contenders]:
                 contender.step()  # warm-up
                 contender.seconds.clear()
@@ -107,7 +116,8 @@ def main() -> int:
     except CDSRError as error:
         print(f"skipped: {error}")
         return 0
-    print(f"{options.dataset}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    kind = "processor seconds" if options.processor_time else "seconds"
+    print(f"{options.dataset}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     base = statistics.median(calibrator.seconds)
     official = OFFICIAL_CALIBRATOR / OFFICIAL_LECDSR
     print(f"{'RecBole ' + calibrator.name:55s} {base:8.3f} s")
@@ -117,7 +127,7 @@ def main() -> int:
         print(f"{contender.name:55s} {median:8.3f} s   1 : {ratio:.1f}   {ratio / official:.1f} x the official code")
     print(f"{'official LeCDSR (measured elsewhere)':55s} {OFFICIAL_LECDSR:8.3f} s   1 : {official:.1f}")
     print(
-        f"peak memory, padding masked: {peak:.2f} GB; {before:.2f} GB were reached with data and features loaded, "
+        f"peak memory, masked: {peak:.2f} GB; {before:.2f} GB were reached with data and features loaded, "
         f"{learnt:.2f} GB are parameters, gradients and moments"
     )
     return 0

@@ -39,7 +39,8 @@ OFFICIAL_CALIBRATOR = 7.0
 class Contender:
     """One model with its data, trained a step at a time.
 
-    `settings` come on top of the model's own; `prepare` is handed the dataset before the model is built on it.
+    `settings` come on top of the model's own; `prepare` is handed the dataset before the model is built on it; `clock`
+    measures its steps.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Contender:
         folder: str,
         settings: Mapping[str, Any] | None = None,
         prepare: Callable[[CrossDomainDataset], None] = lambda data: None,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
         shared = {"MAX_ITEM_LIST_LENGTH": window, "checkpoint_dir": folder, "show_progress": False, "seed": 1}
         config = CDSRConfig(model, dataset, config_dict=shared | dict(settings or {}), command_line=[])
@@ -61,16 +63,17 @@ class Contender:
         self.optimizer = self.trainer.optimizer
         self.batches: Iterator = _forever(self.loader)
         self.name = f"{model}, window {window}, batch {config['train_batch_size']}"
+        self.clock = clock
         self.seconds: list[float] = []
 
     def step(self) -> None:
         """Fetch a batch, run forward and backward, update the parameters."""
-        start = perf_counter()
+        start = self.clock()
         batch = next(self.batches)
         self.optimizer.zero_grad()
         self.loss(batch).backward()
         self.optimizer.step()
-        self.seconds.append(perf_counter() - start)
+        self.seconds.append(self.clock() - start)
 
     def loss(self, batch: Interaction) -> torch.Tensor:
         """The loss of a batch."""
