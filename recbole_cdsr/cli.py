@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | convert | stats | explain | doctor`.
+"""The command line: `recbole-cdsr run | features | convert | stats | explain | doctor`.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -14,6 +14,7 @@ from recbole_cdsr import __version__, stats
 from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.explain import command as explain_command
+from recbole_cdsr.llm import feature_command
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options, settings = _parser().parse_known_args(arguments)
-        if settings and options.command != "run":
+        if settings and not options.takes_settings:
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
         options.settings = settings
         return options.run(options)
@@ -61,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    parser.set_defaults(takes_settings=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
@@ -75,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
     )
-    run.set_defaults(run=_run)
+    run.set_defaults(run=_run, takes_settings=True)
+    feature_command.add_parser(commands)
     convert_command.add_parser(commands)
     stats.add_parser(commands)
     explain_command.add_parser(commands)

@@ -19,7 +19,7 @@ from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, Te
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.request_limits import RequestLimits, Shard
 from recbole_cdsr.llm.request_report import RequestReport
-from recbole_cdsr.llm.request_runner import run_requests
+from recbole_cdsr.llm.request_runner import answer_kinds, run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
 
 if TYPE_CHECKING:
@@ -93,14 +93,12 @@ class Asking:
         elif self.batch_file is not None:
             answers = self._exported(name, mine)
         else:
+            logging.getLogger().info(f"{name}:")
             outcome = run_requests(self.generator, mine, self.cache, self.limits)
             self.steps.append(Step(name, len(mine), report=outcome.report))
             if self.limits.max_cost is not None:  # what one run may spend is for all its steps together
                 left = max(self.limits.max_cost - (outcome.report.cost or 0.0), 0.0)
                 self.limits = replace(self.limits, max_cost=left)
-            logging.getLogger().info(f"{name}: {outcome.report}")
-            if outcome.report.given_up:
-                logging.getLogger().warning(f"{name}: {outcome.report.describe_given_up()}")
             answers = outcome.answers
         if len(mine) == len(requests):
             return answers
@@ -131,10 +129,9 @@ class Asking:
         from recbole_cdsr.llm.batch_files import export_batch
 
         known = self._known(requests)
-        missing = [request for request, answer in zip(requests, known, strict=True) if answer is None]
-        if missing:
-            export_batch(self.batch_file, self.generator, missing, self.cache)
-            self.steps.append(Step(name, len(missing)))
+        if None in known:
+            exported = export_batch(self.batch_file, self.generator, requests, self.cache, self.limits)
+            self.steps.append(Step(name, exported.requests))
             raise StepNotAnsweredError
         return [answer for answer in known if answer is not None]
 
@@ -142,7 +139,8 @@ class Asking:
         if isinstance(self.generator, OfflineGenerator):
             return list(self.generator.generate([request.chat for request in requests]))
         keys = [request_key(self.generator, request) for request in requests]
-        known = self.cache.get(keys)
+        again = self.limits.ask_again
+        known = {key: answer for key, answer in self.cache.get(keys).items() if not again & answer_kinds(answer)}
         return [known.get(key) for key in keys]
 
 

@@ -102,9 +102,7 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
     logger = logging.getLogger()
     encoder_called = settings.encoder.name
     prompt = settings.item_prompt()
-    name = store.slug(encoder_called)
-    if prompt.version != load_item_prompt().version:
-        name += f"-{store.slug(prompt.version)}"  # so that languages and wordings do not replace each other's
+    name = item_set_name(settings)
     tokens, texts = frame["item_id"].tolist(), item_texts(frame, prompt)
     if encoder_called == DEFAULT_ENCODER:
         warn_of_unread_script(texts)
@@ -129,6 +127,14 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
     made = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=made_from)
     logger.info(said("Item features", f"made in {time.perf_counter() - started:.0f} s", made, settings, name))
     return made
+
+
+def item_set_name(settings: FeatureSettings) -> str:
+    """What the item features of an encoder and a wording are filed under."""
+    name = store.slug(settings.encoder.name)
+    version = settings.item_prompt().version
+    # So that languages and wordings do not replace each other's.
+    return name if version == load_item_prompt().version else f"{name}-{store.slug(version)}"
 
 
 def expected_encoder(encoder: EncoderSettings) -> dict[str, Any]:

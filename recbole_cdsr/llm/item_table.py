@@ -65,8 +65,10 @@ class ItemTable:
         return ["", *np.array(of_row, dtype=object)[self.rows].tolist()]
 
 
-def item_table(settings: FeatureSettings, dataset: Any) -> ItemTable:
+def item_table(settings: FeatureSettings, dataset: Any, words_only: bool = False) -> ItemTable:
     """Read or build the item features of a dataset and bring them into the order of its internal ids.
+
+    With `words_only` neither: the table has titles and categories, and vectors of width 0.
 
     Raises
     ------
@@ -74,7 +76,10 @@ def item_table(settings: FeatureSettings, dataset: Any) -> ItemTable:
         As `build_llm_features`.
     """
     frame = read_items(settings)
-    source = item_source(settings, frame)
+    if words_only:
+        source = store.FeatureSet(np.zeros((len(frame), 0), dtype=np.float32), frame["item_id"].tolist(), {})
+    else:
+        source = item_source(settings, frame)
     tokens = dataset.id2token(dataset.iid_field, np.arange(1, dataset.item_num))
     rows = store.rows_of(source.tokens, tokens)
     provenance = source.provenance

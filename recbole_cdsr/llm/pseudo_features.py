@@ -57,16 +57,9 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
     histories = dataset.training_histories(held_out=False)
     user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
     titles = items.titles()
-    expected = {
-        "texts_sha256": histories_sha256(user_tokens, histories, dataset),
-        "titles_sha256": store.hash_strings(titles),
-        "domains": list(dataset.domain_names),
-        "min_names": settings.pseudo_min_names,
-    }
+    expected = _expected(settings, dataset, items, titles, histories, user_tokens)
+    name = _set_name(settings, expected)
     by_llm = settings.pseudo_generator == "llm"
-    expected |= expected_llm_pseudo(settings, items) if by_llm else _expected_retrieval(settings, items)
-    digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    name = f"{store.slug(expected['encoder']['name'])}-{'llm-' if by_llm else ''}{digest}"
     word = "reused"
     if not is_complete(settings, name):
         store.check_writable(settings.features_dir)
@@ -99,6 +92,44 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
         names=names,
         provenance=provenance,
     )
+
+
+def stored_pseudo_items(
+    settings: FeatureSettings, dataset: Any, items: ItemTable
+) -> tuple[NamedPairs, list[str], np.ndarray, dict[str, Any]] | None:
+    """The stored set of all pairs, those with too few names too, as `load_pseudo_items`; None when there is none."""
+    histories = dataset.training_histories(held_out=False)
+    user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
+    expected = _expected(settings, dataset, items, items.titles(), histories, user_tokens)
+    name = _set_name(settings, expected)
+    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+        return None
+    return load_pseudo_items(settings.features_dir, name, user_tokens, expected)
+
+
+def _expected(
+    settings: FeatureSettings,
+    dataset: Any,
+    items: ItemTable,
+    titles: Sequence[str],
+    histories: Histories,
+    user_tokens: list[str],
+) -> dict[str, Any]:
+    """What the sidecar of the set must say."""
+    common = {
+        "texts_sha256": histories_sha256(user_tokens, histories, dataset),
+        "titles_sha256": store.hash_strings(titles),
+        "domains": list(dataset.domain_names),
+        "min_names": settings.pseudo_min_names,
+    }
+    by_llm = settings.pseudo_generator == "llm"
+    return common | (expected_llm_pseudo(settings, items) if by_llm else _expected_retrieval(settings, items))
+
+
+def _set_name(settings: FeatureSettings, expected: dict[str, Any]) -> str:
+    digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
+    who = "llm-" if settings.pseudo_generator == "llm" else ""
+    return f"{store.slug(expected['encoder']['name'])}-{who}{digest}"
 
 
 def _expected_retrieval(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:

@@ -1,0 +1,318 @@
+"""`recbole-cdsr features`, as a user calls it: in this process, and as a process that is killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from recbole_cdsr.cli import main
+
+from .service import Received, Reply, Service, completion
+
+REPOSITORY = Path(__file__).parents[3]
+DOMAINS = ("food", "tool", "book")
+N_ITEMS = 48
+TARGETS = ["food:47", "tool:47"]  # of everybody, and in nobody's training part
+N_USERS = 40
+
+
+def write_dataset(root: Path) -> Path:
+    """Every other user knows one domain, the others all three; leave-one-out."""
+    folder = root / "toy"
+    folder.mkdir(parents=True)
+    items = [f"{domain}:{i}\t{domain}\tTitle {domain}-{i}\n" for domain in DOMAINS for i in range(N_ITEMS)]
+    (folder / "toy.item").write_text("item_id:token\tdomain:token\ttitle:token_seq\n" + "".join(items))
+    rows = []
+    for user in range(N_USERS):
+        known = DOMAINS if user % 2 else DOMAINS[user // 2 % 3 : user // 2 % 3 + 1]
+        history = [f"{domain}:{user + i}" for i in range(4) for domain in known]
+        rows += [f"u{user}\t{item}\t{time}\n" for time, item in enumerate([*history, *TARGETS])]
+    (folder / "toy.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "".join(rows))
+    return folder
+
+
+def behave(received: Received, nth: int) -> Reply:
+    if "domain" in received.asked and "items of the domain" in received.asked:
+        return Reply(completion("1. Kettle\n2. Toaster\n3. Oven"))
+    return Reply(completion("Somebody who likes this and that."))
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("TEST_KEY", "sk-test")
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def service() -> Iterator[Service]:
+    with Service(behave) as service:
+        yield service
+
+
+def llm(url: str, *more: str, style: str = "flat") -> list[str]:
+    return [
+        "--profile_generator=llm",
+        f"--profile_style={style}",
+        "--pseudo_generator=llm",
+        "--llm_generator=openai",
+        "--llm_model=m",
+        f"--llm_base_url={url}",
+        "--llm_api_key_env=TEST_KEY",
+        *more,
+    ]
+
+
+@pytest.fixture
+def features(data: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `features ACTION --dataset toy …`, expect success, return what it printed."""
+
+    def run(action: str, *arguments: str) -> str:
+        capsys.readouterr()
+        code = main(["features", action, "--dataset=toy", *arguments, f"--data_path={data}", "--show_progress=False"])
+        output = capsys.readouterr()
+        assert code == 0, output.err
+        return output.out
+
+    return run
+
+
+def sets(data: Path) -> list[str]:
+    return sorted(path.name.split("-")[0] for path in (data / "toy" / "features").glob("*.json"))
+
+
+# ------------------------------------------------------------------------------------------------ build
+
+
+def test_the_default_builds_everything_without_an_llm(features, data):
+    lines = features("build").splitlines()
+    assert lines[0] == "items: text encoder only (no LLM), sentence-transformers/all-MiniLM-L6-v2"
+    assert lines[1] == "profiles: offline extractive profiler (no LLM)"
+    assert lines[2].startswith(
+        "pseudo items: offline retrieval from overlapped users (no LLM); 40 single-domain users x"
+    )
+    assert sets(data) == ["items", "profiles", "pseudo"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "made"),
+    [
+        (["--model=LLM4CDSR"], ["items", "profiles"]),
+        (["--model=SASRec"], ["items"]),
+        (["--what=items,pseudo"], ["items", "pseudo"]),
+    ],
+)
+def test_a_model_or_a_list_says_what_is_built(features, data, arguments, made):
+    features("build", *arguments)
+    assert sets(data) == made
+
+
+def test_a_dry_run_asks_and_builds_nothing_and_counts_what_a_run_then_asks(features, data, service):
+    prices = ["--llm_price_prompt=1", "--llm_price_completion=2"]
+    planned = features("build", *llm(service.url), *prices, "--dry-run")
+    assert not service.requests
+    assert sets(data) == []
+    assert "items: 144 texts to encode" in planned
+    assert "m: 40 requests, 40 different: 0 known, 40 to ask" in planned
+    steps = re.findall(r"^(.+), all steps: (\d+) requests to ask, at most ([\d.]+)$", planned, re.MULTILINE)
+    assert [name for name, _, _ in steps] == ["profiles", "pseudo items"]
+    assert all(float(cost) > 0 for _, _, cost in steps)
+    features("build", *llm(service.url))
+    asked = Counter("extract" if "Somebody rec" in r.asked else "other" for r in service.requests)
+    assert asked["other"] == 40 + 40  # profiles, and 20 single-domain users into two domains each
+    again = features("build", *llm(service.url), "--dry-run")
+    assert "items: nothing to encode" in again
+    assert re.findall(r"all steps: (\d+) requests", again) == ["0", "0"]
+
+
+def test_shards_ask_for_different_users_and_their_caches_are_joined(features, data, service, tmp_path):
+    caches = [tmp_path / f"{part}.sqlite" for part in (1, 2)]
+    for part, cache in enumerate(caches, start=1):
+        keys = llm(service.url, f"--llm_cache_file={cache}", "--what=profiles")
+        said = features("build", *keys, f"--shard={part}/2")
+        assert f"every request for shard {part}/2 of the users is asked (0 given up)" in said
+    assert sets(data) == []
+    asked = len(service.requests)
+    assert asked == N_USERS
+    assert len({received.asked for received in service.requests}) == asked
+    said = features("import", *map(str, caches))
+    assert sum(int(count) for count in re.findall(r"(\d+) new answers", said)) == N_USERS
+    assert "profiles: LLM m (flat profiles)" in features("build", *llm(service.url), "--what=profiles")
+    assert len(service.requests) == asked
+
+
+def test_batch_files_go_out_and_come_back_step_by_step(features, data, tmp_path):
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    keys = llm("http://127.0.0.1:9/v1", "--what=pseudo")  # nobody listens there
+
+    def answer(text: str) -> int:
+        requests = [json.loads(line) for line in file.read_text().splitlines()]
+        lines = [
+            {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": completion(text)}}
+            for request in reversed(requests)
+        ]
+        results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return len(requests)
+
+    said = features("build", *keys, "--batch-export", str(file))
+    assert "Pseudo items, generation: 40 requests were written" in said
+    assert answer("I would take a Kettle, a Toaster and an Oven.") == 40
+    said = features("build", *keys, "--batch-import", str(results), "--batch-export", str(file))
+    assert "40 results: 40 new answers" in said
+    assert "Pseudo items, names: " in said
+    assert answer("1. Kettle\n2. Toaster\n3. Oven") == 3  # one for each domain, for the first answers are equal
+    features("import", str(results))
+    assert "nothing is left to write" in features("build", *keys, "--batch-export", str(file))
+    assert "pseudo items: LLM m (3 examples); 40 single-domain" in features("build", *keys)
+
+
+def test_the_most_it_may_cost_holds_for_all_steps_together(data, service, capsys):
+    prices = ["--llm_price_prompt=1000", "--llm_price_completion=1000", "--llm_max_new_tokens=20"]
+    arguments = ["features", "build", "--dataset", "toy", "--what=profiles", f"--data_path={data}", *llm(service.url)]
+    assert main([*arguments, *prices, "--max-cost=0.4", "--show_progress=False"]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "llm_max_cost" in line
+    assert 0 < len(service.requests) < N_USERS
+    spent = len(service.requests) * (10 + 4) * 1000 / 1e6
+    assert spent <= 0.4
+
+
+@pytest.mark.parametrize("style", ["hierarchical", "flat"])
+def test_no_target_is_in_any_question(features, data, service, style):
+    features("build", *llm(service.url, style=style))
+    assert len(service.requests) > N_USERS
+    for received in service.requests:
+        assert not re.search(r"(?:food|tool)-47", received.asked)
+    known = {title for received in service.requests for title in re.findall(r"Title \w+-\d+", received.asked)}
+    rows = [line.split("\t")[1] for line in (data / "toy" / "toy.inter").read_text().splitlines()[1:]]
+    trained = {f"Title {item.replace(':', '-')}" for item in rows if item not in TARGETS}
+    assert known == trained  # every item of a training part is in some question
+
+
+# ------------------------------------------------------------------------------------------------ show, list
+
+
+def test_show_prints_what_is_known_of_users_and_items(features, service):
+    features("build")
+    text = features("show", "--users=u0,u1", "--items=food:1", "--neighbours=2", "--prompts")
+    of_u0, of_u1, *_, of_item = text.rstrip("\n").split("\n\n")
+    assert "user u0\n  history (4 items, oldest first)\n    food       Title food-0" in of_u0
+    assert "profile, by offline extractive profiler (no LLM)\n    Interests: Title food-" in of_u0
+    assert "pseudo items, by offline retrieval from overlapped users (no LLM)\n    into tool\n" in of_u0
+    assert "  -> is this item" in of_u0
+    assert "history (12 items, oldest first)" in of_u1
+    assert "pseudo items: none, for the user is not single-domain in the training part" in of_u1
+    assert "prompt about u0 (Profiles, interest clusters, llm4cdsr_analyser_en-1)" in text
+    assert "prompt about u0 (Pseudo items, generation, llmcdsr_generate_en-1)" in text
+    assert of_item.startswith("item food:1 (food)\n  text, by the prompt item_en-1\n    Title food-1\n")
+    assert len(re.findall(r"^    (?:food|tool|book) +-?[01]\.\d{3}  ", of_item, re.MULTILINE)) == 6
+
+
+def test_show_tells_what_the_llm_wrote_and_what_it_means(features, service):
+    features("build", *llm(service.url))
+    text = features("show", *llm(service.url), "--users=u0")
+    assert "profile, by LLM m (flat profiles)\n    Somebody who likes this and that." in text
+    assert re.search(r"      Kettle  -> nearest item \(-?\d\.\d\d\): Title tool-\d", text)
+
+
+def test_show_builds_nothing_and_says_what_is_not_there(features, data, service, capsys):
+    features("build", "--what=items")
+    asked = len(service.requests)
+    text = features("show", *llm(service.url), "--users=u0")
+    assert "not built" in text
+    assert len(service.requests) == asked
+    assert sets(data) == ["items"]
+
+
+def test_list_is_a_table_of_sets(features, data):
+    assert features("list") == f"There are no feature sets in {data / 'toy' / 'features'}.\n"
+    features("build")
+    header, *rows = features("ls").splitlines()
+    assert header.split() == ["kind", "made", "by", "encoder", "size", "date", "file"]
+    assert [row.split()[0] for row in rows] == ["items", "profiles", "pseudo"]
+    assert "144 x 384" in rows[0]
+
+
+# ------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["show"], "features show needs --users or --items"),
+        (["show", "--users=u0x"], "'toy' has no user 'u0x'"),
+        (["show", "--items=food:99"], "'toy' has no item 'food:99'"),
+        (["show", "--users=u0"], "There are no item features yet"),
+        (["build", "--what=users"], "--what is 'users'; it must be one or more of items, profiles, pseudo"),
+        (["build", "--shard=1/2"], "there is nothing to ask; set profile_generator=llm"),
+        (["build", "--shard=3/2", *llm("http://127.0.0.1:9/v1")], "--shard is '3/2'"),
+        (["build", "--dry-run", "--batch-export=x"], "--dry-run and --batch-export exclude each other"),
+        (["build", "--profile_generator=gpt"], "profile_generator is 'gpt'; it must be one of"),
+        (["build", "--profile_generator=llm"], "An LLM is to write the profiles, but llm_generator is offline"),
+        (["build", "--pseudo_shots=-1"], "pseudo_shots is -1"),
+        (["build", "--prompt_files={analyzer: x.yaml}"], "prompt_files names the task 'analyzer'; tasks are"),
+        (["build", "--model=LLM4CDRS"], "There is no model named 'LLM4CDRS'; did you mean LLM4CDSR"),
+        (["build", "--max-cost=1", *llm("http://127.0.0.1:9/v1")], "llm_price_prompt and llm_price_completion are not"),
+        (["build", "stray"], "stray"),
+        (["import", "nothing.jsonl"], "nothing.jsonl"),
+        (["paint"], "invalid choice: 'paint'"),
+    ],
+)
+def test_a_mistake_gets_one_line(data, capsys, arguments, answer):
+    action, *more = arguments
+    code = main(["features", action, "--dataset", "toy", *more, f"--data_path={data}", "--show_progress=False"])
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("recbole-cdsr: ")]
+    assert code == 2
+    assert len(errors) == 1
+    assert answer in errors[0]
+
+
+# ------------------------------------------------------------------------------------------------ processes
+
+
+def test_a_killed_build_goes_on_where_it_stopped(data, tmp_path):
+    address = tmp_path / "address"
+    questions = Path(f"{address}.questions")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("service.py")), str(address), "0.1"], env=environment
+    )
+    try:
+        wait_for(address.is_file)
+        command = [sys.executable, "-m", "recbole_cdsr.cli", "features", "build", "--dataset=toy", "--what=profiles"]
+        command += [f"--data_path={data}", "--show_progress=False", "--llm_concurrency=4"]
+        command += llm(address.read_text())
+        build = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: questions.is_file() and len(questions.read_text().splitlines()) >= 8)
+        build.send_signal(signal.SIGKILL)
+        build.communicate()
+        asked = len(questions.read_text().splitlines())
+        assert asked < N_USERS
+        assert sets(data) == ["items"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "profiles: LLM m (flat profiles)" in done.stdout
+        total = Counter(questions.read_text().splitlines())
+        assert len(total) == N_USERS
+        assert sum(total.values()) <= N_USERS + 4  # those that were on their way when it was killed
+    finally:
+        server.kill()
+        server.wait()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
