@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.encoder_sources import (
@@ -22,6 +23,8 @@ from recbole_cdsr.llm.encoder_sources import (
 from recbole_cdsr.llm.matrix import check_finite
 
 __all__ = ["DEFAULT_ENCODER", "SentenceTransformerEncoder", "TextEncoder", "find_default_encoder"]
+
+_BATCHES_AT_ONCE = 16
 
 
 @runtime_checkable
@@ -114,14 +117,20 @@ class SentenceTransformerEncoder:
         if not len(texts):
             return np.zeros((0, self.dim), dtype=np.float32)
         text_of, unique = pd.factorize(np.asarray(texts, dtype=object))  # [n], [u]
-        # The library sorts by length before it batches, so that little is padded.
-        vectors = self._model().encode(
-            unique.tolist(),
-            batch_size=self.batch_size,
-            show_progress_bar=show_progress,
-            convert_to_numpy=True,
-        )
-        vectors = np.asarray(vectors, dtype=np.float32)  # [u, D]
+        # Sorted by length, so that little is padded, and in pieces: the library keeps all its vectors twice at the end.
+        order = np.argsort([-len(text) for text in unique], kind="stable")  # [u]
+        vectors = np.empty((len(unique), self.dim), dtype=np.float32)  # [u, D]
+        piece = _BATCHES_AT_ONCE * self.batch_size
+        with tqdm(total=len(unique), desc=self.name[-40:], unit=" texts", disable=not show_progress) as bar:
+            for start in range(0, len(order), piece):
+                rows = order[start : start + piece]
+                vectors[rows] = self._model().encode(
+                    [unique[row] for row in rows],
+                    batch_size=self.batch_size,
+                    show_progress_bar=False,
+                    convert_to_numpy=True,
+                )
+                bar.update(len(rows))
         check_finite(vectors, f"The encoder {self.name} gave", "try another llm_encoder or device")
         return vectors if len(unique) == len(texts) else vectors[text_of]  # [n, D]
 
