@@ -18,9 +18,10 @@ import resource
 import statistics
 import sys
 import tempfile
-from time import perf_counter
+from time import process_time
 
 import torch
+from recbole.data.interaction import Interaction
 from training_step import CALIBRATOR, OFFICIAL_CALIBRATOR, Contender
 
 from recbole_cdsr.errors import CDSRError
@@ -31,7 +32,7 @@ STEPS_A_ROUND = 20
 
 
 class MetaContender(Contender):
-    """LLMCDSR with the trainer that does its steps; the meta steps are timed within them."""
+    """LLMCDSR with the trainer that does its steps."""
 
     def __init__(self, dataset: str, folder: str, **settings: object) -> None:
         super().__init__("LLMCDSR", dataset, 50, folder, settings)
@@ -40,20 +41,34 @@ class MetaContender(Contender):
                 table.normal_()
         self.trainer._prepare_rows(self.loader._dataset)
         self.model.train()
-        self.meta_seconds: list[float] = []
-        meta_step = self.trainer.meta_step
 
-        def timed(*arguments: object) -> object:
-            start = perf_counter()
-            known = meta_step(*arguments)
-            self.meta_seconds.append(perf_counter() - start)
-            return known
-
-        self.trainer.meta_step = timed
-
-    def loss(self, batch: object) -> torch.Tensor:
+    def loss(self, batch: Interaction) -> torch.Tensor:
         """The loss of the real step, after the meta step."""
         return self.trainer._step_loss(batch)
+
+
+class Clock:
+    """Wall-clock and processor seconds of a contender's steps."""
+
+    def __init__(self, contender: Contender) -> None:
+        self.contender = contender
+        self.processor: list[float] = []
+
+    def step(self, count: int = 1) -> None:
+        """Step that many times."""
+        for _ in range(count):
+            start = process_time()
+            self.contender.step()
+            self.processor.append(process_time() - start)
+
+    def reset(self) -> None:
+        """Forget the warm-up."""
+        self.contender.seconds.clear()
+        self.processor.clear()
+
+    def medians(self) -> tuple[float, float]:
+        """Of both, in seconds."""
+        return statistics.median(self.contender.seconds), statistics.median(self.processor)
 
 
 def peak_megabytes() -> float:
@@ -71,36 +86,41 @@ def main() -> int:
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            ours = MetaContender(options.dataset, folder, inner_optimizer=options.inner_optimizer)
+            ours = Clock(MetaContender(options.dataset, folder, inner_optimizer=options.inner_optimizer))
         except CDSRError as error:
             print(f"skipped: {error}")
             return 0
         loaded = peak_megabytes()
-        for _ in range(STEPS_A_ROUND):  # warm-up
-            ours.step()
+        ours.step(STEPS_A_ROUND)
         trained = peak_megabytes()
-        calibrator = Contender(CALIBRATOR, options.dataset, 50, folder)
+        without_meta = Clock(MetaContender(options.dataset, folder, meta_learning=False))
+        calibrator = Clock(Contender(CALIBRATOR, options.dataset, 50, folder))
+        without_meta.step(STEPS_A_ROUND)
         calibrator.step()
-        for contender in (ours, calibrator):
-            contender.seconds.clear()
-        ours.meta_seconds.clear()
+        for clock in (ours, without_meta, calibrator):
+            clock.reset()
         for _ in range(options.rounds):
             calibrator.step()
-            for _ in range(STEPS_A_ROUND):
-                ours.step()
+            for clock in (ours, without_meta):
+                clock.step(STEPS_A_ROUND)
     print(f"{options.dataset}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.inner_optimizer}")
-    base, step = statistics.median(calibrator.seconds), statistics.median(ours.seconds)
-    share = sum(ours.meta_seconds) / sum(ours.seconds)
-    print(f"RecBole {calibrator.name:40s} {base:8.3f} s")
-    print(f"{'LLMCDSR, window 50, batch 128 + 32 + 128':48s} {step:8.4f} s   1 : {base / step:.1f} of the calibrator")
-    print(f"{'  of which the meta step':48s} {statistics.median(ours.meta_seconds):8.4f} s   {share:.0%} of the step")
-    print(f"{'  peak memory, loaded / after 20 steps':48s} {loaded:8.0f} / {trained:.0f} MB")
+    print(f"{'':44s} {'wall (s)':>9s} {'processor (s)':>14s}")
+    base, step, plain = calibrator.medians(), ours.medians(), without_meta.medians()
+    for name, (wall, processor) in {
+        f"RecBole {calibrator.contender.name}": base,
+        "LLMCDSR, window 50, batch 128 + 32 + 128": step,
+        "the same without meta-learning": plain,
+    }.items():
+        print(f"{name:44s} {wall:9.4f} {processor:14.4f}")
+    ratios = [one / other for one, other in zip(base, step, strict=True)]
+    shares = [1 - one / other for one, other in zip(plain, step, strict=True)]
     official = OFFICIAL_CALIBRATOR / OFFICIAL_STEP
-    print(
-        f"{'official code (measured elsewhere)':48s} {OFFICIAL_STEP:8.3f} s   1 : {official:.1f}, "
-        f"{OFFICIAL_META / OFFICIAL_STEP:.0%} meta"
-    )
-    print(f"{'ratio of the ratios':48s} {base / step / official:8.1f} x")
+    print(f"{'calibrator : LLMCDSR':44s} {ratios[0]:9.1f} {ratios[1]:14.1f}")
+    print(f"{'  official code (measured elsewhere)':44s} {official:9.1f}")
+    print(f"{'  ours over official':44s} {ratios[0] / official:9.1f} {ratios[1] / official:14.1f}")
+    print(f"{'share of the meta step':44s} {shares[0]:9.0%} {shares[1]:14.0%}")
+    print(f"{'  official code (measured elsewhere)':44s} {OFFICIAL_META / OFFICIAL_STEP:9.0%}")
+    print(f"{'peak memory, loaded / after 20 steps (MB)':44s} {loaded:9.0f} {trained:14.0f}")
     return 0
 
 
