@@ -28,7 +28,18 @@ _NUMBERED = re.compile(
     rf"(?P<closed>(?(bold)(?P=bold)))?\s*(?P<text>.*)$",
     re.IGNORECASE,
 )
-_BULLET = re.compile(r"^\s*(?:>\s*)?(?:[-+•‣◦▪●○·*–—]|→|✓|✔)\s+(?P<text>.*)$")
+_BULLET = re.compile(r"^\s*(?:>\s*)?(?:[-+•‣◦▪●○·*–—]|→|✓|✔)\s+(?:\[[ xX]\]\s+)?(?P<text>.*)$")
+_LIST_TAG = re.compile(r"<li\b[^>]*>", re.IGNORECASE)
+_BREAK_TAG = re.compile(r"<br\b[^>]*>|</(?:li|p|div|h[1-6])\s*>", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:ol|ul|li|br|p|div|span|b|i|em|strong|h[1-6])\b[^>]*>", re.IGNORECASE)
+_OTHER_MARKS = (
+    ("abcdefghijklmnopqrst", re.compile(r"^\s*\(?(?P<mark>[A-Za-z])[.):]\s+(?P<text>\S.*)$")),
+    (
+        ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"),
+        re.compile(r"^\s*\(?(?P<mark>[IVXivx]+)[.):]\s+(?P<text>\S.*)$"),
+    ),
+    (tuple(map(str, range(1, 51))), re.compile(r"^\s*(?P<mark>\d{1,2})\s+(?P<text>\S.*)$")),
+)
 _INLINE = re.compile(r"(?:(?<=\s)|(?<=^)|(?<=[,;，；。]))(?P<n>\d{1,2})[.)、．]\s*(?=\S)")
 _LABEL = re.compile(
     r"^(?:item|product|title|name|book|movie|film|game|商品|名称|书名|片名)(?:\s*name)?\s*[:：]\s*", re.IGNORECASE
@@ -87,6 +98,7 @@ def visible_text(answer: str) -> str:
     text = _THOUGHT_END.sub("", _THOUGHT.sub("", text))
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
+    text = _TAG.sub("", _BREAK_TAG.sub("\n", _LIST_TAG.sub("\n- ", text)))
     return _FENCE.sub("", text).strip()
 
 
@@ -108,6 +120,8 @@ def _raw_names(text: str) -> Iterator[str]:
     if marked:
         yield from marked
         return
+    if len(lines) == 1 and len(pieces := re.split(r"[;；、]", text)) > 2:
+        lines = pieces
     for line in lines:
         stripped = line.strip()
         if _QUOTED_ROW.fullmatch(stripped):
@@ -182,7 +196,20 @@ def _from_list(lines: list[str]) -> list[str]:
                     below_headings.append(text)
     if numbered and below_headings and len(below_headings) <= len(numbered):
         return numbered
-    return below_headings or numbered or bulleted
+    return below_headings or numbered or bulleted or _from_other_marks(lines)
+
+
+def _from_other_marks(lines: list[str]) -> list[str]:
+    """Lines marked `a)`, `I.` or with a bare number; the marks must count up from the first."""
+    for marks, pattern in _OTHER_MARKS:
+        found: list[str] = []
+        for line in lines:
+            match = pattern.match(line)
+            if match and len(found) < len(marks) and match["mark"].casefold() == marks[len(found)]:
+                found.append(match["text"])
+        if len(found) > 1:
+            return found
+    return []
 
 
 def _from_one_line(text: str) -> list[str]:
