@@ -422,7 +422,7 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
     def _prefix_fields(self, rows: Rows) -> dict[str, torch.Tensor]:
         """Negatives of each row's target, `[B, n_negatives]`."""
         users, domains = self.log.users[rows.targets], self.item_domain[self.log.items[rows.targets]]  # [B]
-        draw = self._negatives.draw_shared if self._shares_negatives else self._negatives.draw_several
+        draw = self.negatives.draw_shared if self._shares_negatives else self.negatives.draw_several
         return {self.config["NEG_PREFIX"] + self.iid_field: torch.from_numpy(draw(users, domains, self._n_negatives))}
 
     def _user_fields(self, index: np.ndarray, windows: Windows) -> dict[str, torch.Tensor]:
