@@ -1,8 +1,8 @@
 """Strings as numbers, in the memory of their bytes.
 
-A dictionary of Python strings costs about 150 bytes for each user and a cache miss or three for each row. Ids are
+A dictionary of a million ids of 14 characters takes 126 bytes for each, and a cache miss or three for each row. Ids are
 short, so they are kept here as rows of 8-byte words, in a hash table of 4-byte slots that is probed for a whole batch
-at a time: about 30 bytes for an id of up to 16 characters.
+at a time: 34 bytes for each of the same million.
 """
 
 from __future__ import annotations

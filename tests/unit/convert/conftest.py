@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
 
 FILES = {
     "num.txt": "3\n2",  # no newline at the end, as some releases have it

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import logging
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import raw_amazon
 
 import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
 
@@ -20,10 +20,6 @@ from recbole_cdsr import cli
 from recbole_cdsr.convert.amazon import PRESETS
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.data.card import DatasetCard, load_card
-
-_spec = importlib.util.spec_from_file_location("raw_amazon", Path(__file__).with_name("raw_amazon.py"))
-raw_amazon = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(raw_amazon)
 
 CLOTH, SPORT = raw_amazon.FILES
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 from collections import Counter
-from pathlib import Path
 
 import pytest
+import raw_amazon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_cdsr import cli
-
-_spec = importlib.util.spec_from_file_location("raw_amazon", Path(__file__).with_name("raw_amazon.py"))
-raw_amazon = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(raw_amazon)
 
 Event = tuple[str, str, float, int]
 EVENT = st.tuples(

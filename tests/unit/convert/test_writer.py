@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import resource
 import signal
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import raw_amazon
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,10 +21,6 @@ from recbole_cdsr.convert.interactions import Interactions
 from recbole_cdsr.convert.writer import write_interactions
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.errors import DataError
-
-_spec = importlib.util.spec_from_file_location("raw_amazon", Path(__file__).with_name("raw_amazon.py"))
-raw_amazon = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(raw_amazon)
 
 TOKENS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=5)
 TIMES = st.one_of(st.integers(-5, 2**33).map(float), st.floats(0, 2e9, allow_nan=False))
