@@ -2,7 +2,7 @@
 
     python benchmarks/conversion.py [--reviews 1000000 10000000] [--folder DIR]
 
-Two categories in the layout of Amazon review data (2018) are generated once (gzip, some 490 bytes a review; users and
+Two categories in the layout of Amazon review data (2018) are generated once (gzip, some 510 bytes a review; users and
 items follow a power law). Each way then reads the same files, keeps a time window, one of repeated interactions, and
 the 5-core of the merged data, and writes the interactions in order; it runs in a process of its own, so that its peak
 memory is its own. Ours does more: it hashes the files, checks every line and writes items and card. The `.inter` files
