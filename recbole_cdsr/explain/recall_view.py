@@ -114,8 +114,7 @@ class RecallView:
         self._held_out_keys = np.unique(log.users[held_out] * data.item_num + log.items[held_out])
         network = model.recall_network
         texts = torch.tensor(self._pseudo.vectors, dtype=network.item_table.dtype)
-        with torch.no_grad():
-            self._projected = torch.stack([network.project(texts, o) for o in range(len(data.domain_names))])
+        self._projected = network.project_into_all(texts)  # [K, V, d]
 
     @classmethod
     def from_checkpoint(cls, path: Path, data_path: str | None = None) -> RecallView:

@@ -74,6 +74,14 @@ class RecallNetwork(nn.Module):
         """Z = T P_oᵀ: ``[..., D]`` to ``[..., d]``; texts that are compared raw pass as they are."""
         return texts @ self.projections[into].T if self.aligned else texts
 
+    @torch.no_grad()
+    def project_into_all(self, texts: Tensor) -> Tensor:
+        """Z of every text for every domain that it may be recalled into: ``[V, D]`` to ``[K, V, d]``."""
+        n_domains = len(self.recall_sizes)
+        if not self.aligned:
+            return texts.expand(n_domains, -1, -1)  # the same for all, not copied
+        return torch.stack([self.project(texts, domain) for domain in range(n_domains)])
+
     def pool(self, projected: Tensor, counts: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
         """Attention pooling with the pooling vector of the domain that is recalled into.
 

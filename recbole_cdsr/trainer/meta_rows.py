@@ -65,9 +65,7 @@ class MetaRows:
         if self.n_noisy:
             self._noisy_order = Rotation(self.n_noisy, noisy_batch_size, (seed, NOISY))
             texts = torch.tensor(pseudo_items.vectors, device=self._device, dtype=network.item_table.dtype)  # [V, D]
-            with torch.no_grad():
-                tables = [network.project(texts, domain) for domain in range(len(network.recall_sizes))]
-            self._projected = torch.stack(tables)  # [K, V, d]
+            self._projected = network.project_into_all(texts)  # [K, V, d]
         if self.n_overlapped:
             self._meta_order = Rotation(self.n_overlapped, meta_batch_size, (seed, META))
 
