@@ -1,7 +1,7 @@
 """Markdown tables from result files: `python tools/results_table.py docs/results/food-kitchen/*.json`.
 
 One row per model and candidate set; several seeds become mean ± standard deviation. Every number comes from a file
-that `--result_file` wrote.
+that `--result_file` wrote. `budget` marks a run that `epochs` ended while it might still have improved.
 """
 
 from __future__ import annotations
@@ -50,11 +50,16 @@ def table(results: list[dict]) -> str:
                 for name in [*domains, "overall"]
                 for metric in METRICS
             ]
-            epochs = "; ".join(epoch_text(run["best_epoch"]) for run in runs)
+            epochs = "; ".join(epoch_text(run["best_epoch"]) + (" (budget)" if capped(run) else "") for run in runs)
             seconds = "; ".join(f"{run['seconds']['training']:.0f}" for run in runs)
             seeds = ", ".join(str(run["seed"]) for run in runs)
             lines.append([model, candidates, seeds, *values, epochs, seconds])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def capped(result: dict) -> bool:
+    """Whether training ended at the most epochs it was given, not by itself: such a cell supports no claim."""
+    return result["epochs"] >= result["config"]["epochs"]
 
 
 def epoch_text(best_epoch: int | dict[str, int] | None) -> str:
