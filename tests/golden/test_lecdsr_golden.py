@@ -8,52 +8,21 @@ with the tolerance is the rounding of the official run alone.
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from golden_files import GoldenDataset, Settings, assert_same, files_of, part, read, results_of
 from recbole.data.interaction import Interaction
 
 from recbole_cdsr.interop import load_official, official_places
-from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.model.lecdsr import LeCDSR
 from recbole_cdsr.model.slots import backward_positions
 
-FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
-FILES = sorted(FOLDER.glob("lecdsr*.npz"))
-PROPS = Path(__file__).parents[2] / "props" / "model" / "LeCDSR.yaml"
-TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value
-RESULTS = sorted({(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")})
-
-
-class Settings(dict):
-    """A configuration as RecBole's: a key that is not set reads as None."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-
-class GoldenDataset:
-    """What the model reads of a data set: two domains of the golden sizes, features to be overwritten."""
-
-    def __init__(self, meta: dict, arrays: dict[str, np.ndarray]) -> None:
-        sizes = [meta["nA"], meta["nB"]]
-        self.domain_names = ["a", "b"]
-        self.domain_offsets = np.concatenate([[1], 1 + np.cumsum(sizes)])
-        self.item_domain = np.concatenate([[-1], np.repeat([0, 1], sizes)])
-        self.llm_features = LLMFeatures(
-            items=np.zeros(arrays["state/llm_item.weight"].shape, dtype=np.float32),
-            profiles=np.zeros(np.add(arrays["state/llm_user.weight"].shape, (1, 0)), dtype=np.float32),
-            provenance={},
-        )
-
-    def num(self, field: str) -> int:
-        return len(self.item_domain)
+FILES = files_of("lecdsr")
+RESULTS = results_of(FILES)
 
 
 @dataclass
@@ -68,13 +37,7 @@ class Golden:
 
 def golden_model(meta: dict, arrays: dict[str, np.ndarray]) -> LeCDSR:
     settings = Settings(
-        yaml.safe_load(PROPS.read_text()),
-        USER_ID_FIELD="user_id",
-        ITEM_ID_FIELD="item_id",
-        LIST_SUFFIX="_list",
-        ITEM_LIST_LENGTH_FIELD="item_length",
-        NEG_PREFIX="neg_",
-        device=torch.device("cpu"),
+        "LeCDSR",
         MAX_ITEM_LIST_LENGTH=meta["L"],
         hidden_size=meta["d"],
         adapter_size=meta["adapter_hidden"],
@@ -85,7 +48,8 @@ def golden_model(meta: dict, arrays: dict[str, np.ndarray]) -> LeCDSR:
         official_positions=True,
         mask_padding=False,
     )
-    return LeCDSR(settings, GoldenDataset(meta, arrays))
+    items, (n_users, width) = (arrays[f"state/llm_{kind}.weight"].shape for kind in ("item", "user"))
+    return LeCDSR(settings, GoldenDataset(meta, items, (n_users + 1, width)))
 
 
 def our_ids(official: np.ndarray, meta: dict) -> np.ndarray:
@@ -109,12 +73,9 @@ def golden_batch(arrays: dict[str, np.ndarray], meta: dict) -> Interaction:
 
 
 def load(file: Path) -> Golden:
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    meta = json.loads(str(arrays.pop("meta")))
+    arrays, meta = read(file)
     model = golden_model(meta, arrays)
-    state = {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")}
-    load_official(model, state, "LeCDSR")
+    load_official(model, part(arrays, "state/"), "LeCDSR")
     model.double()
     return Golden(arrays, meta, model, golden_batch(arrays, meta))
 
@@ -143,19 +104,6 @@ def computed(golden: Golden) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def outcomes() -> dict[Path, tuple[Golden, dict[str, torch.Tensor]]]:
     return {file: (golden := load(file), computed(golden)) for file in FILES}
-
-
-def assert_same(actual: torch.Tensor, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
-    """Equal within the tolerance of the array's own scale; where all is zero, 1 is the scale."""
-    actual = actual.detach().numpy().astype(np.float64)
-    assert actual.shape == expected.shape
-    scale = np.abs(expected).max(initial=0) or 1.0
-    worst = np.abs(actual - expected).max(initial=0) / scale
-    assert worst <= tolerance, f"off by {worst:.2e} of the scale {scale:.3g}"
-
-
-def test_there_are_golden_files() -> None:
-    assert FILES, f"no lecdsr*.npz in {FOLDER}"
 
 
 @pytest.mark.parametrize(("file", "key"), RESULTS, ids=[f"{f.stem}-{key}" for f, key in RESULTS])
@@ -200,4 +148,4 @@ def test_single_precision_gives_the_same(outcomes, file: Path) -> None:
     golden, results = load(file), outcomes[file][1]
     golden.model.float()
     for key, value in computed(golden).items():
-        assert_same(value, results[key].detach().numpy(), tolerance=1e-4)
+        assert_same(value, results[key].detach().numpy(), tolerance=1e-4, dtype=np.float32)

@@ -7,51 +7,20 @@ They run in double precision, so that what is compared with the tolerance is the
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import yaml
+from golden_files import GoldenDataset, Settings, assert_same, files_of, part, read, results_of
 from recbole.data.interaction import Interaction
 
 from recbole_cdsr.interop import load_official, official_places
-from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.model.llm4cdsr import LLM4CDSR
 
-FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
-FILES = sorted(FOLDER.glob("llm4cdsr*.npz"))
-PROPS = Path(__file__).parents[2] / "props" / "model" / "LLM4CDSR.yaml"
-TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value
-RESULTS = sorted({(f, key) for f in FILES for key in np.load(f, allow_pickle=False) if key.startswith("out/")})
-
-
-class Settings(dict):
-    """A configuration as RecBole's: a key that is not set reads as None."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-
-class GoldenDataset:
-    """What the model reads of a data set: two domains of the golden sizes, features to be overwritten."""
-
-    def __init__(self, meta: dict) -> None:
-        sizes = [meta["nA"], meta["nB"]]
-        self.domain_names = ["a", "b"]
-        self.domain_offsets = np.concatenate([[1], 1 + np.cumsum(sizes)])
-        self.item_domain = np.concatenate([[-1], np.repeat([0, 1], sizes)])
-        self.llm_features = LLMFeatures(
-            items=np.zeros((1 + sum(sizes), meta["gdim"]), dtype=np.float32),
-            profiles=np.zeros((1 + meta["users"], meta["udim"]), dtype=np.float32),
-            provenance={},
-        )
-
-    def num(self, field: str) -> int:
-        return len(self.item_domain)
+FILES = files_of("llm4cdsr")
+RESULTS = results_of(FILES)
 
 
 @dataclass
@@ -69,13 +38,7 @@ def golden_model(meta: dict) -> LLM4CDSR:
     assert meta["global_emb"], "without the global text table the golden README defines no mapping"
     assert meta["local_emb"], "without the local text tables the golden README defines no mapping"
     settings = Settings(
-        yaml.safe_load(PROPS.read_text()),
-        USER_ID_FIELD="user_id",
-        ITEM_ID_FIELD="item_id",
-        LIST_SUFFIX="_list",
-        ITEM_LIST_LENGTH_FIELD="item_length",
-        NEG_PREFIX="neg_",
-        device=torch.device("cpu"),
+        "LLM4CDSR",
         MAX_ITEM_LIST_LENGTH=meta["max_len"],
         hidden_size=meta["hidden_size"],
         n_layers=meta["trm_num"],
@@ -91,7 +54,8 @@ def golden_model(meta: dict) -> LLM4CDSR:
         attention="bidirectional",
         mask_padding=False,
     )
-    return LLM4CDSR(settings, GoldenDataset(meta))
+    items, profiles = (1 + meta["nA"] + meta["nB"], meta["gdim"]), (1 + meta["users"], meta["udim"])
+    return LLM4CDSR(settings, GoldenDataset(meta, items, profiles))
 
 
 def right_padded(windows: np.ndarray, real: np.ndarray) -> np.ndarray:
@@ -141,11 +105,9 @@ def evaluation_batch(arrays: dict[str, np.ndarray]) -> Interaction:
 
 
 def load(file: Path) -> Golden:
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    meta = json.loads(str(arrays.pop("meta")))
+    arrays, meta = read(file)
     model = golden_model(meta)
-    load_official(model, {key.removeprefix("state/"): v for key, v in arrays.items() if key.startswith("state/")})
+    load_official(model, part(arrays, "state/"))
     model.double()
     return Golden(arrays, meta, model, training_batch(arrays, meta), evaluation_batch(arrays))
 
@@ -184,24 +146,11 @@ def outcomes() -> dict[Path, tuple[Golden, dict[str, torch.Tensor]]]:
     return {file: (golden := load(file), computed(golden)) for file in FILES}
 
 
-def assert_same(actual: torch.Tensor, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
-    """Equal within the tolerance of the array's own scale; where all is zero, 1 is the scale."""
-    actual = actual.detach().numpy().astype(np.float64)
-    assert actual.shape == expected.shape
-    scale = np.abs(expected).max(initial=0) or 1.0
-    worst = np.abs(actual - expected).max(initial=0) / scale
-    assert worst <= tolerance, f"off by {worst:.2e} of the scale {scale:.3g}"
-
-
 def weight_of(key: str, meta: dict) -> float:
     """Weight of the part of the loss that a result belongs to."""
     if key == "out/loss_reg":
         return meta["alpha"]
     return meta["beta"] if key == "out/loss_user" or key.startswith("out/grad/user_") else 1.0
-
-
-def test_there_are_golden_files() -> None:
-    assert FILES, f"no llm4cdsr*.npz in {FOLDER}"
 
 
 @pytest.mark.parametrize(
@@ -246,7 +195,7 @@ def test_single_precision_gives_the_same_losses_and_logits(outcomes, file: Path)
     golden.model.float()
     for key, value in computed(golden).items():
         if not key.startswith("out/grad/"):
-            assert_same(value, results[key].detach().numpy(), tolerance=1e-4)
+            assert_same(value, results[key].detach().numpy(), tolerance=1e-4, dtype=np.float32)
 
 
 @pytest.mark.parametrize("file", FILES, ids=[f.stem for f in FILES])

@@ -7,19 +7,18 @@ pre-training.
 
 from __future__ import annotations
 
-import json
-import os
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import golden_files
 import numpy as np
 import pytest
 import torch
-import yaml
+from golden_files import GoldenDataset, Settings, files_of, part, read
 
 from recbole_cdsr.interop import load_official, official_places
-from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
 from recbole_cdsr.model.llmcdsr import LLMCDSR, MetaStep
 from recbole_cdsr.model.losses import pairwise_nce
@@ -27,32 +26,10 @@ from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.model.training_sequences import TrainingSequences
 
-FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
-FILES = sorted(FOLDER.glob("llmcdsr*.npz"))
-PROPS = Path(__file__).parents[2] / "props" / "model" / "LLMCDSR.yaml"
-TOLERANCE = 1e-9  # of an array's own scale, its largest absolute value
+FILES = files_of("llmcdsr")
+TOLERANCE = 1e-9  # these files are in double precision
 ADAM_TOLERANCE = 1e-6  # its meta-gradient divides by numbers near 0
-
-
-class Settings(dict):
-    """A configuration as RecBole's: a key that is not set reads as None."""
-
-    def __missing__(self, key: str) -> None:
-        return None
-
-
-class GoldenDataset:
-    """What the model reads of a data set: two domains of the golden sizes."""
-
-    def __init__(self, meta: dict[str, Any]) -> None:
-        sizes = [meta["nA"], meta["nB"]]
-        self.domain_names = ["a", "b"]
-        self.domain_offsets = np.concatenate([[1], 1 + np.cumsum(sizes)])
-        self.item_domain = np.concatenate([[-1], np.repeat([0, 1], sizes)])
-        self.llm_features = LLMFeatures(np.zeros((1 + sum(sizes), meta["tdim"]), dtype=np.float32), None, {})
-
-    def num(self, field: str) -> int:
-        return len(self.item_domain)
+assert_same = functools.partial(golden_files.assert_same, tolerance=TOLERANCE)
 
 
 @dataclass
@@ -65,13 +42,7 @@ class Golden:
     def settings(self, inner: str = "sgd") -> Settings:
         meta = self.meta
         return Settings(
-            yaml.safe_load(PROPS.read_text()),
-            USER_ID_FIELD="user_id",
-            ITEM_ID_FIELD="item_id",
-            LIST_SUFFIX="_list",
-            ITEM_LIST_LENGTH_FIELD="item_length",
-            NEG_PREFIX="neg_",
-            device=torch.device("cpu"),
+            "LLMCDSR",
             MAX_ITEM_LIST_LENGTH=meta["maxlen"],
             hidden_size=meta["hidden"],
             n_layers=meta["num_blocks"],
@@ -87,13 +58,11 @@ class Golden:
             positions="column",
         )
 
-    def part(self, prefix: str) -> dict[str, np.ndarray]:
-        return {key.removeprefix(prefix): value for key, value in self.arrays.items() if key.startswith(prefix)}
-
     def model(self, inner: str = "sgd") -> LLMCDSR:
-        assert self.meta["eps"] == 1e-8
-        model = LLMCDSR(self.settings(inner), GoldenDataset(self.meta)).double()
-        load_official(model, self.part("state/") | self.part("selector/"), "LLMCDSR")
+        meta = self.meta
+        assert meta["eps"] == 1e-8
+        model = LLMCDSR(self.settings(inner), GoldenDataset(meta, (1 + meta["nA"] + meta["nB"], meta["tdim"]))).double()
+        load_official(model, part(self.arrays, "state/") | part(self.arrays, "selector/"), "LLMCDSR")
         for domain, name in enumerate("AB"):
             projection, items = (self.arrays[f"in/{kind}_{name}"] for kind in ("text_projection", "cf_items"))
             model.recall_network.set_domain(domain, torch.from_numpy(projection), torch.from_numpy(items))
@@ -133,28 +102,12 @@ class Golden:
 
 
 def load(file: Path) -> Golden:
-    with np.load(file, allow_pickle=False) as archive:
-        arrays = {key: archive[key] for key in archive.files}
-    return Golden(arrays, json.loads(str(arrays.pop("meta"))))
-
-
-def assert_same(actual: torch.Tensor, expected: np.ndarray, tolerance: float = TOLERANCE) -> None:
-    """Equal within the tolerance of the array's own scale."""
-    actual = actual.detach().numpy()
-    assert actual.dtype == np.float64
-    assert actual.shape == expected.shape
-    scale = np.abs(expected).max(initial=0) or 1.0
-    worst = np.abs(actual - expected).max(initial=0) / scale
-    assert worst <= tolerance, f"off by {worst:.2e} of the scale {scale:.3g}"
+    return Golden(*read(file))
 
 
 @pytest.fixture(scope="module", params=FILES, ids=[file.stem for file in FILES])
 def golden(request: pytest.FixtureRequest) -> Golden:
     return load(request.param)
-
-
-def test_there_are_golden_files() -> None:
-    assert FILES, f"no llmcdsr*.npz in {FOLDER}"
 
 
 def test_states_of_the_backbone(golden: Golden) -> None:
@@ -204,7 +157,9 @@ def test_meta_gradients(golden: Golden, inner: str, tolerance: float) -> None:
     model, step = golden.meta_step(inner)
     (gradient,) = torch.autograd.grad(step.meta_loss, [model.recall_network.pooling])
     for domain, name in enumerate("AB"):
-        assert_same(gradient[domain : domain + 1], golden.arrays[f"out/meta_grad_{inner}_pooler_{name}"], tolerance)
+        assert_same(
+            gradient[domain : domain + 1], golden.arrays[f"out/meta_grad_{inner}_pooler_{name}"], tolerance=tolerance
+        )
 
 
 def test_the_real_step_agrees_with_and_without_what_the_shadow_step_found(golden: Golden) -> None:
@@ -231,7 +186,7 @@ def pretraining(golden: Golden) -> tuple[CollaborativeTextualModel, TrainingSequ
         golden.meta["cl_weight"],
         golden.meta["temperature"],
     ).double()
-    load_official(model, golden.part("pretrain_state/"), "LLMCDSR pre-training")
+    load_official(model, part(golden.arrays, "pretrain_state/"), "LLMCDSR pre-training")
     return model, golden.rows("in/pretrain")
 
 
@@ -260,5 +215,6 @@ def test_the_official_pairing_of_texts_and_items_is_the_shifted_one(golden: Gold
 
 def test_every_official_tensor_has_a_place(golden: Golden) -> None:
     assert (
-        official_places(golden.model(), "LLMCDSR").keys() == (golden.part("state/") | golden.part("selector/")).keys()
+        official_places(golden.model(), "LLMCDSR").keys()
+        == (part(golden.arrays, "state/") | part(golden.arrays, "selector/")).keys()
     )
