@@ -43,6 +43,7 @@ class QuotedTable:
         self.checks = {header.index(column): re.compile(pattern) for column, pattern in patterns.items()}
         self.header = list(header)
         self.n_columns, self.n_after = len(header), max(0, len(header) - 1 - free)
+        self._ends_in_free_text = free == len(header) - 1
         cells = []
         for place, column in enumerate(header):
             if place == free:
@@ -72,24 +73,28 @@ class QuotedTable:
         size = first = 0
         for number, line in enumerate(lines, start=2):
             line = line.rstrip("\r\n")
-            cells = self._cells(line)
-            whole = cells is not None and (not pending or self._begins is None)
-            if whole or self._is_beginning(line, pending):
+            cells = self._whole(line)
+            completed = self._completed(pending, line)
+            if completed is not None and cells is None:
+                # Asked first: the end of a row may look like a beginning, where a comment broke between two quotes.
+                yield first, completed
+                pending = []
+            elif self._is_beginning(line, pending) or (cells is not None and (not pending or self._begins is None)):
                 if pending:
-                    yield first, self._fault(pending)
+                    yield first, self._as_it_stands(pending)
                     pending = []
                 if cells is not None:
                     yield number, cells
                 else:
                     pending, first, size = [line], number, len(line)
+            elif completed is not None:
+                yield first, completed
+                pending = []
             elif pending:
                 pending.append(line)
                 size += len(line)
-                if line.count("\t") >= self.n_after and (cells := self._cells("\n".join(pending))) is not None:
-                    yield first, cells
-                    pending = []
-                elif len(pending) > MOST_LINES or size > MOST_CHARACTERS:
-                    yield first, self._fault(pending)
+                if len(pending) > MOST_LINES or size > MOST_CHARACTERS:
+                    yield first, self._as_it_stands(pending)
                     pending = []
             elif line.strip(" "):  # tabs alone are a row that holds nothing
                 if self._begins is None:
@@ -97,7 +102,26 @@ class QuotedTable:
                 else:
                     yield number, self._fault([line])
         if pending:
-            yield first, self._fault(pending)
+            yield first, self._as_it_stands(pending)
+
+    def _completed(self, pending: list[str], line: str) -> list[str] | None:
+        """Return the wanted cells of the row that `line` completes, None if it completes none."""
+        if not pending or line.count("\t") < self.n_after:
+            return None
+        return self._whole("\n".join([*pending, line]))
+
+    def _whole(self, text: str) -> list[str] | None:
+        """Return the wanted cells of a row; None if `text` is none, or its last cell goes on in the next line."""
+        if self._ends_in_free_text and self._begins is not None:
+            last = text.split("\t", self.n_columns - 1)[-1].lstrip(" ")
+            if last.startswith('"') and last.count('"') % 2:
+                return None
+        return self._cells(text)
+
+    def _as_it_stands(self, pending: list[str]) -> list[str] | str:
+        """Return the cells of a row that nothing completed, if only a quote is open at its end; else its fault."""
+        cells = self._cells("\n".join(pending)) if self._ends_in_free_text else None
+        return self._fault(pending) if cells is None else cells
 
     def _is_beginning(self, line: str, pending: list[str]) -> bool:
         """Tell whether a row begins here; within a row of quoted cells, text without quotes begins none."""

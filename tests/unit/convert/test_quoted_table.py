@@ -156,3 +156,31 @@ def test_whole_rows_survive_whatever_stands_between_them(parts: list[tuple[bool,
 )
 def test_unquoted(cell: str, text: str) -> None:
     assert unquoted(cell) == text
+
+
+@pytest.mark.parametrize(
+    ("last", "text", "lines"),
+    [
+        ('"first\n\nthird"', "first\n\nthird", 3),
+        ('"he said ""no""\nand left"', 'he said "no"\nand left', 2),
+        ('"stray\ttab and "quotes"\nto the end"', 'stray\ttab and "quotes"\nto the end', 2),
+        ('"never closed', '"never closed', 1),
+        ('no quotes, 5" wide', 'no quotes, 5" wide', 1),
+    ],
+)
+def test_text_in_the_last_column_may_go_on_in_further_lines(last: str, text: str, lines: int) -> None:
+    table = QuotedTable(["UID", "name", "summary"], ["UID", "summary"], {"UID": r'[^\s"]+'}, "summary")
+    rows = f'"1"\t"a name"\t{last}\n"2"\t"another"\t"next"\n'
+    assert list(table.rows(io.StringIO(rows, newline="\n"))) == [(2, ["1", text]), (2 + lines, ["2", "next"])]
+    if lines == 1:  # and at the end of the file
+        assert list(table.rows([f'"1"\t"a name"\t{last}'])) == [(2, ["1", text])]
+
+
+def test_the_end_of_a_row_is_not_taken_for_a_beginning() -> None:
+    header = ["user", "item", "rating", "comment", "time", "labels"]
+    table = QuotedTable(header, ["user", "comment", "labels"], PATTERNS, "comment")
+    # Read by itself, the second line has a user, an item and no rating.
+    rows = '"u"\t"i"\t"4"\t"so-called "\n"art"\t"2016-01-02"\t""\n"v"\t"j"\t""\t"next"\t"2016-01-02"\t""\n'
+    first, *others = table.rows(io.StringIO(rows, newline="\n"))
+    assert first == (2, ["u", 'so-called "\n"art', ""])
+    assert others == [(4, ["v", "next", ""])]
