@@ -18,7 +18,8 @@ from recbole_cdsr.llm.features import LLMFeatures
 
 FOLDER = Path(os.environ.get("RECBOLE_CDSR_GOLDEN", Path(__file__).parent))
 PROPS = Path(__file__).parents[2] / "props" / "model"
-TOLERANCE = 2e-6  # of an array's own scale, its largest absolute value; for files in single precision
+# Of an array's own scale, its largest absolute value, by the precision of the file.
+TOLERANCES = {np.dtype("float32"): 2e-6, np.dtype("float64"): 1e-9}
 
 
 def files_of(model: str) -> list[Path]:
@@ -32,10 +33,14 @@ def results_of(files: list[Path]) -> list[tuple[Path, str]]:
 
 
 def read(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A file's arrays and its `meta`."""
+    """A file's arrays and its `meta`; what a model computes from is in double precision, results are as they are."""
     with np.load(file, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in archive.files}
-    return arrays, json.loads(str(arrays.pop("meta")))
+    meta = json.loads(str(arrays.pop("meta")))
+    for key, value in arrays.items():
+        if value.dtype == np.float32 and not key.startswith("out/"):
+            arrays[key] = value.astype(np.float64)
+    return arrays, meta
 
 
 def part(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
@@ -83,13 +88,27 @@ class GoldenDataset:
         return len(self.item_domain)
 
 
+def largest(values: np.ndarray) -> float:
+    """Largest absolute value, 0 of nothing."""
+    return float(np.abs(values).max(initial=0))
+
+
 def assert_same(
-    actual: torch.Tensor, expected: np.ndarray, tolerance: float = TOLERANCE, dtype: type = np.float64
+    actual: torch.Tensor,
+    expected: np.ndarray,
+    tolerance: float | None = None,
+    dtype: type = np.float64,
+    rounding: float = 0.0,
 ) -> None:
-    """Computed in `dtype`, equal within the tolerance of the array's own scale; where all is zero, 1 is the scale."""
+    """Computed in `dtype`, equal within the tolerance of the array's own scale; where all is zero, 1 is the scale.
+
+    The tolerance is by default that of the file's precision. `rounding` is an absolute difference that is allowed in
+    any case, for arrays whose own scale says nothing about it.
+    """
     actual = actual.detach().numpy()
     assert actual.dtype == dtype
     assert actual.shape == expected.shape
-    scale = np.abs(expected).max(initial=0) or 1.0
-    worst = np.abs(actual.astype(np.float64) - expected).max(initial=0) / scale
-    assert worst <= tolerance, f"off by {worst:.2e} of the scale {scale:.3g}"
+    scale = largest(expected) or 1.0
+    bound = (TOLERANCES[expected.dtype] if tolerance is None else tolerance) * scale
+    worst = largest(actual.astype(np.float64) - expected)
+    assert worst <= max(bound, rounding), f"off by {worst / scale:.2e} of the scale {scale:.3g}"

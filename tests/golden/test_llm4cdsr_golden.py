@@ -107,8 +107,7 @@ def evaluation_batch(arrays: dict[str, np.ndarray]) -> Interaction:
 def load(file: Path) -> Golden:
     arrays, meta = read(file)
     model = golden_model(meta)
-    load_official(model, part(arrays, "state/"))
-    model.double()
+    load_official(model.double(), part(arrays, "state/"))
     return Golden(arrays, meta, model, training_batch(arrays, meta), evaluation_batch(arrays))
 
 

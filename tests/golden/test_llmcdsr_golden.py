@@ -7,19 +7,18 @@ pre-training.
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import golden_files
 import numpy as np
 import pytest
 import torch
-from golden_files import GoldenDataset, Settings, files_of, part, read
+from golden_files import GoldenDataset, Settings, assert_same, files_of, part, read
 
 from recbole_cdsr.interop import load_official, official_places
 from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
+from recbole_cdsr.model.inner_step import ADAM_EPS
 from recbole_cdsr.model.llmcdsr import LLMCDSR, MetaStep
 from recbole_cdsr.model.losses import pairwise_nce
 from recbole_cdsr.model.noisy_sequences import NoisySequences
@@ -27,9 +26,11 @@ from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.model.training_sequences import TrainingSequences
 
 FILES = files_of("llmcdsr")
-TOLERANCE = 1e-9  # these files are in double precision
-ADAM_TOLERANCE = 1e-6  # its meta-gradient divides by numbers near 0
-assert_same = functools.partial(golden_files.assert_same, tolerance=TOLERANCE)
+# Adam's meta-gradient divides by numbers near 0, so that little of it is left in single precision.
+META_TOLERANCES = {
+    "sgd": {np.dtype("float64"): 1e-9, np.dtype("float32"): 1e-5},
+    "adam": {np.dtype("float64"): 1e-6, np.dtype("float32"): 0.1},
+}
 
 
 @dataclass
@@ -60,8 +61,8 @@ class Golden:
 
     def model(self, inner: str = "sgd") -> LLMCDSR:
         meta = self.meta
-        assert meta["eps"] == 1e-8
         model = LLMCDSR(self.settings(inner), GoldenDataset(meta, (1 + meta["nA"] + meta["nB"], meta["tdim"]))).double()
+        model.inner_step = replace(model.inner_step, eps=model.inner_step.eps * (meta["eps"] / ADAM_EPS))  # has no key
         load_official(model, part(self.arrays, "state/") | part(self.arrays, "selector/"), "LLMCDSR")
         for domain, name in enumerate("AB"):
             projection, items = (self.arrays[f"in/{kind}_{name}"] for kind in ("text_projection", "cf_items"))
@@ -152,14 +153,13 @@ def test_shadow_and_meta_losses(golden: Golden, inner: str) -> None:
     assert_same(step.meta_loss, golden.arrays[f"out/meta_loss_{inner}"])
 
 
-@pytest.mark.parametrize(("inner", "tolerance"), [("adam", ADAM_TOLERANCE), ("sgd", TOLERANCE)])
-def test_meta_gradients(golden: Golden, inner: str, tolerance: float) -> None:
+@pytest.mark.parametrize("inner", ["adam", "sgd"])
+def test_meta_gradients(golden: Golden, inner: str) -> None:
     model, step = golden.meta_step(inner)
     (gradient,) = torch.autograd.grad(step.meta_loss, [model.recall_network.pooling])
     for domain, name in enumerate("AB"):
-        assert_same(
-            gradient[domain : domain + 1], golden.arrays[f"out/meta_grad_{inner}_pooler_{name}"], tolerance=tolerance
-        )
+        expected = golden.arrays[f"out/meta_grad_{inner}_pooler_{name}"]
+        assert_same(gradient[domain : domain + 1], expected, tolerance=META_TOLERANCES[inner][expected.dtype])
 
 
 def test_the_real_step_agrees_with_and_without_what_the_shadow_step_found(golden: Golden) -> None:
