@@ -25,6 +25,7 @@ from recbole_cdsr.convert.selection import FilterLog, StreamFilter, draw_users, 
 from recbole_cdsr.convert.text import writable
 from recbole_cdsr.convert.token_table import TokenTable
 from recbole_cdsr.convert.writer import write_dataset
+from recbole_cdsr.data.atomic import readable_users
 from recbole_cdsr.data.card import DatasetCard, count_interactions, count_splits
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges, runs
@@ -199,6 +200,10 @@ def order_rows(
         used, users = np.unique(users, return_inverse=True)
         users, tokens = users.astype(np.int32), tokens[used]
         log.add(f"--max-users {selection.max_users:,} (seed {selection.seed})", before, len(rows))
+    tokens, renamed = readable_users(tokens)
+    for sentence in renamed:
+        logging.getLogger().warning("%s.", sentence)
+    log.remarks += renamed
     order = np.lexsort((rows.times, users)) if source.has_times else np.argsort(users, kind="stable")
     rows, users = rows.take(order), users[order]
     items, kept_tokens, item_domains = _ranked_items(rows, item_ids, list(options.domains))

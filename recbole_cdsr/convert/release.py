@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from recbole_cdsr.convert.overlap import with_overlap_ratio
 from recbole_cdsr.convert.pipeline import benchmark_writer
 from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.convert.writer import write_dataset
+from recbole_cdsr.data.atomic import readable_users
 from recbole_cdsr.data.card import DatasetCard, count_interactions, count_splits
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.ranges import places_in_ranges
@@ -156,8 +157,12 @@ class Release:
             See `write_recbole_benchmark`.
         """
         parts = self.interactions()
+        tokens, renamed = readable_users(next(iter(parts.values())).user_tokens)
+        for sentence in renamed:
+            logging.getLogger().warning("%s.", sentence)
+        parts = {part: replace(rows, user_tokens=tokens) for part, rows in parts.items()}
         whole = parts.get("")
-        filters = list(self.filters)
+        filters = [*self.filters, *renamed]
         if overlap_ratio is not None:
             dilution = with_overlap_ratio(parts, overlap_ratio, seed, self._person_of_user())
             parts = dilution.parts

@@ -71,6 +71,8 @@ class Selection:
                 raise ConfigError(f"{option}: {number} is below 1; 1 keeps everything.")
         if self.max_users is not None and self.max_users < 1:
             raise ConfigError(f"--max-users: {self.max_users} leaves nobody; give 1 or more.")
+        if self.min_rating is not None and not np.isfinite(self.min_rating):
+            raise ConfigError(f"--min-rating: {self.min_rating:g} is no rating; give a number.")
         if self.seed < 0:
             raise ConfigError(f"--seed: {self.seed} is negative; give 0 or more.")
 
@@ -90,18 +92,22 @@ class FilterLog:
         Well-formed rows the first filter saw.
     steps : list[tuple[str, int, int]]
         Filter in words, rows before it and rows after it.
+    remarks : list[str]
+        What else the card says after them.
     """
 
     read: int = 0
     steps: list[tuple[str, int, int]] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def add(self, filter_: str, before: int, after: int) -> None:
         """Remember one filter."""
         self.steps.append((filter_, before, after))
 
     def sentences(self) -> list[str]:
-        """Return a line per filter for the card."""
-        return [f"{name}: kept {after:,} of {before:,} interactions" for name, before, after in self.steps]
+        """Return a line per filter and remark for the card."""
+        filters = [f"{name}: kept {after:,} of {before:,} interactions" for name, before, after in self.steps]
+        return [*filters, *self.remarks]
 
     def refuse_empty(self, left: int) -> None:
         """Raise `DataError` with what every filter dropped when nothing is `left`."""

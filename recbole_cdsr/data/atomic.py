@@ -23,6 +23,13 @@ from recbole_cdsr.files import replacing
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
 DATASET_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# What pandas, and so RecBole, takes for a missing cell in any column, in quotes or not.
+MISSING_WORDS = frozenset(
+    [
+        *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None"),
+        *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
+    ]
+)
 COLUMN_NAME = re.compile(r"[^\s:\"]+")
 # RecBole reads with Python's csv module, which refuses longer cells.
 LONGEST_CELL = 131_072
@@ -46,6 +53,8 @@ def check_domain_name(name: str, where: str = "--domains", error: type[CDSRError
     """
     if not isinstance(name, str) or not DOMAIN_NAME.fullmatch(name):
         raise error(f"{where}: {name!r} cannot name a domain; use lower-case letters, digits, '_' and '-'.")
+    if name in MISSING_WORDS:
+        raise error(f"{where}: {name!r} cannot name a domain, as RecBole reads it as a missing cell; choose another.")
     return name
 
 
@@ -57,6 +66,35 @@ def check_dataset_name(name: str, where: str = "--name") -> str:
             "starting with a letter or digit."
         )
     return name
+
+
+def readable_users(tokens: np.ndarray) -> tuple[np.ndarray, list[str]]:
+    """Return user tokens that RecBole reads as such: a user called `null` or `NA` would be a missing cell.
+
+    Parameters
+    ----------
+    tokens : np.ndarray
+        object `[U]`.
+
+    Returns
+    -------
+    tokens, sentences
+        object `[U]`, each such user with `_` behind the name (as many as make it a name of its own), and a sentence on
+        each for the dataset's card.
+    """
+    if not (words := sorted(MISSING_WORDS.intersection(tokens.tolist()))):
+        return tokens, []
+    taken, names = set(tokens.tolist()), {}
+    for word in words:
+        name = f"{word}_"
+        while name in taken:
+            name += "_"
+        names[word] = name
+        taken.add(name)
+    sentences = [
+        f"user {word!r} is written {name!r}, as RecBole reads {word} as missing" for word, name in names.items()
+    ]
+    return np.array([names.get(token, token) for token in tokens.tolist()], dtype=object), sentences
 
 
 def write_atomic(path: Path, frame: pd.DataFrame, types: Mapping[str, str]) -> None:

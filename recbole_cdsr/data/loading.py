@@ -11,19 +11,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from recbole_cdsr.data.atomic import DOMAIN_NAME, FIELD_TYPES
+from recbole_cdsr.data.atomic import DOMAIN_NAME, FIELD_TYPES, MISSING_WORDS
 from recbole_cdsr.errors import ConfigError, DataError
 
 ANY_COUNT = "[0,inf)"  # RecBole's default interval: filters nothing
 PARTS = ("train", "valid", "test")
-# What pandas takes for a missing cell, in any column.
 MISSING = "empty, or a word that is read as missing, such as NA or null"
-MISSING_WORDS = frozenset(
-    [
-        *("#N/A", "#N/A N/A", "#NA", "<NA>", "N/A", "NA", "n/a", "NULL", "null", "None"),
-        *("NaN", "nan", "-NaN", "-nan", "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN"),
-    ]
-)
 
 
 @dataclass(frozen=True)

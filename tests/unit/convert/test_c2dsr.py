@@ -267,3 +267,14 @@ def test_a_few_malformed_lines_are_counted_and_said(release: Callable[..., None]
     (train,) = [file for file in card.source["files"] if file["name"] == "traindata_new.txt"]
     assert train["malformed_lines"] == ["301: user '300' has 0 item|time, at least 1 are needed"]
     assert os.listdir("out") == ["fk"]
+
+
+def test_a_user_called_like_a_missing_cell_is_a_user(release: Callable[..., None]) -> None:
+    lines = f"null\t3\t1|{NOW}\t3|{NOW + 1}\t4|{NOW + 2}\n"
+    release(traindata_new__txt=lines, validdata_new__txt=lines, testdata_new__txt=lines)
+    assert main(command("--sequences", "users")) == 0
+    for part in ("train", "valid", "test"):
+        assert {line.split("\t")[0] for line in written(part).splitlines()} == {"null_"}
+    assert load_card(Path("out/fk"), "fk").filters == [
+        "user 'null' is written 'null_', as RecBole reads null as missing"
+    ]

@@ -256,3 +256,20 @@ def test_a_failed_conversion_leaves_the_earlier_dataset(capsys: pytest.CaptureFi
     assert main(command()) == 2
     assert {path.name: path.read_bytes() for path in Path("out/shop").iterdir()} == before
     assert [path.name for path in Path("out").iterdir()] == ["shop"]
+
+
+def test_users_called_like_a_missing_cell_are_users(caplog: pytest.LogCaptureFixture) -> None:
+    """Plain RecBole drops a user called `null`, in quotes or not, with all their interactions."""
+    users = ["null", "NA", "null_", "007", "7", "nan", "ann b", "12345678901234567890123"]
+    rows = [f"{user},{item},{place}\n" for place, item in enumerate(("null", "b2", "NA")) for user in users]
+    Path("n.csv").write_text("user,isbn,when\n" + "".join(rows), encoding="utf-8")
+    assert main(command("--overlap-only", domains=("book=n.csv", "movie=n.csv"))) == 0
+    config = Config(model="Pop", dataset="shop", config_dict={"data_path": "out", "load_col": None})
+    dataset = create_dataset(config)
+    assert dataset.inter_num == 2 * len(rows)
+    names = {"null": "null__", "NA": "NA_", "nan": "nan_"}
+    assert set(dataset.field2id_token["user_id"][1:]) == {names.get(user, user) for user in users}
+    assert len(dataset.field2id_token["item_id"]) == 1 + 6
+    said = [f"user {user!r} is written {name!r}, as RecBole reads {user} as missing" for user, name in names.items()]
+    assert sorted(load_card(Path("out/shop"), "shop").filters[1:]) == sorted(said)
+    assert all(f"{sentence}." in caplog.messages for sentence in said)

@@ -191,6 +191,7 @@ def test_drawn_users_follow_the_seed() -> None:
         ({"min_user": 0}, "--min-user: 0"),
         ({"min_item": -1}, "--min-item: -1"),
         ({"max_users": 0}, "--max-users: 0"),
+        ({"min_rating": float("nan")}, "--min-rating: nan is no rating"),
         ({"seed": -1}, "--seed: -1"),
     ],
 )

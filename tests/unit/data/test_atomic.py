@@ -207,6 +207,9 @@ def test_names() -> None:
     for bad in ("Book", "a b", "", "a/b", "book\n", "書"):
         with pytest.raises(ConfigError, match="cannot name a domain"):
             check_domain_name(bad)
+    for word in ("nan", "null"):  # its items would have no domain when they are loaded
+        with pytest.raises(ConfigError, match="missing cell"):
+            check_domain_name(word)
     with pytest.raises(DataError, match=r"x\.item, line 3: 'A B'"):
         check_domain_name("A B", "x.item, line 3", DataError)
     assert check_dataset_name("Food-Kitchen.v2") == "Food-Kitchen.v2"
