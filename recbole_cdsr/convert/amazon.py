@@ -158,14 +158,17 @@ class AmazonSource(Source):
 
     def interaction_files(self, domain: str) -> Sequence[RawFile]:
         kinds = [kind for kind in KINDS if (self.release, kind) in FILES and kind == (self._kind or kind)]
+        if not kinds:
+            raise ConfigError(f"--files {self._kind}: {self.title} has no such files; choose reviews or ratings.")
         names = [FILES[self.release, kind].format(self._categories[domain]) for kind in kinds]
-        path = find_raw_file(self._raw_dir, names, f"{names[0] if names else '?'}.gz in {self.title}")
+        path = find_raw_file(self._raw_dir, names, f"{names[0]}.gz in {self.title}")
         logging.getLogger().info("%s: %s", domain, path.name)
         return [RawFile(path, domain)]
 
     def item_files(self, domain: str) -> Sequence[RawFile]:
         name = FILES[self.release, "items"].format(self._categories[domain])
-        return [RawFile(find_raw_file(self._raw_dir, [name], f"{name}.gz in {self.title}"), domain)]
+        published = f"{name}.gz in {self.title}, and --without-text does without"
+        return [RawFile(find_raw_file(self._raw_dir, [name], published), domain)]
 
     def read_interactions(self, file: RawFile) -> Iterator[RowBatch]:
         if ".csv" in file.path.suffixes:

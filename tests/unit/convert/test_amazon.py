@@ -324,6 +324,9 @@ def test_other_ways_to_ask_for_what_is_not_there(tmp_path: Path, capsys: pytest.
     assert "'cloth' is named twice" in refused(raw, capsys, domains="cloth,cloth")
     assert "--max-malformed: '5' is no share" in refused(raw, capsys, "--max-malformed", "5")
     assert "--counted-domains" in refused(raw, capsys, "--counted-domains", "toy")
+    message = refused(raw, capsys, "--release", "2023", "--files", "5-core")
+    assert "--files 5-core: Amazon Reviews 2023 has no such files" in message
+    assert "--without-text does without" in refused(raw, capsys)
     raw_amazon.write_reviews(raw, "2014")
     assert "choose one with --release" in refused(raw, capsys, "--without-text")
 
