@@ -103,6 +103,11 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
         say = self.logger.warning
         if rows.augmented.n_without_texts:
             say(f"{rows.augmented.n_without_texts} users lack generated names for some domain and are left out there.")
+        if self.model.learns_pooling and not rows.n_overlapped:
+            say(
+                "No training user has items of two domains, so nobody can judge a shadow step: LLMCDSR trains without "
+                "meta-learning, with uniform pooling."
+            )
         if not rows.n_noisy:
             say("No single-domain user has generated names: LLMCDSR trains its backbone without augmentation.")
             return
@@ -112,11 +117,6 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
         for name, size in zip(dataset.domain_names, self.model.recall_network.recall_sizes, strict=True):
             if size < self.model.recall_network.n_recalled:
                 say(f"Domain {name} has {size} items, fewer than n_recalled; all of them are recalled.")
-        if self.model.learns_pooling and not rows.n_overlapped:
-            say(
-                "No training user has items of two domains, so nobody can judge a shadow step: LLMCDSR trains without "
-                "meta-learning, with uniform pooling."
-            )
         self.logger.info(
             f"Augmentation: {rows.n_noisy} users with generated names (by {pseudo.provenance.get('made_by')}), "
             f"{rows.n_overlapped} overlapped users."
