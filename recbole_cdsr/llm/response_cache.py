@@ -1,17 +1,14 @@
 """The response cache: every answer that was paid for, in one SQLite file per dataset.
 
 An answer is committed when it arrives, so that a killed process loses nothing but what it was waiting for. Several
-processes may use one file: who asks something claims it first, and the claim of a process that is gone is void.
+processes may use one file: who asks something claims it first (`request_claims`).
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import sqlite3
-import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,14 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 
 from recbole_cdsr.errors import FeatureError
+from recbole_cdsr.llm import request_claims
 from recbole_cdsr.llm.generator import Answer
 
 FORMAT = 1
-CLAIM_SECONDS = 180.0  # a claim from a machine that cannot be looked at is void when it was not renewed for so long
-RENEW_SECONDS = 30.0
 _CHUNK = 500  # keys in one query; SQLite takes 999 variables in its oldest builds
 _BUSY_SECONDS = 60.0
 _SCHEMA = """
@@ -45,10 +40,7 @@ CREATE TABLE IF NOT EXISTS given_up (
 CREATE TABLE IF NOT EXISTS exported (
     key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
     prompt_version TEXT NOT NULL, request TEXT NOT NULL, label TEXT NOT NULL, file TEXT NOT NULL, date TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS runs (
-    run TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL, started REAL NOT NULL, renewed REAL NOT NULL);
-CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, run TEXT NOT NULL);
-"""
+""" + request_claims.SCHEMA.lstrip()
 
 
 @dataclass(frozen=True)
@@ -118,9 +110,6 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
         self.path = Path(path)
         self.read_only = read_only
-        self.run = uuid.uuid4().hex
-        self._claiming = False
-        self._renewed = 0.0
         with self._worded("opened" if read_only else "written"):
             if read_only:
                 there = self.path.is_file()
@@ -132,6 +121,7 @@ class ResponseCache:
                 self._database = self._connect(f"{self.path.absolute().as_uri()}?mode=rwc")
                 self._prepare()
             self._check_format()
+        self._claims = request_claims.RunClaims(self._database)
 
     def _connect(self, uri: str) -> sqlite3.Connection:
         # Transactions are begun by hand (isolation_level None); requests are made by threads, the cache by one only.
@@ -161,7 +151,7 @@ class ResponseCache:
     def close(self) -> None:
         """Give claims back and close the file."""
         with suppress(sqlite3.Error):
-            if self._claiming:
+            if self._claims.enrolled:
                 self.release()
         self._database.close()
 
@@ -279,33 +269,19 @@ class ResponseCache:
             answered meanwhile.
         """
         with self._worded("written"), self._writing():
-            self._enrol()
             answered = {row[0] for row in self._rows("answers", "key", keys)}
-            claims = dict(self._rows("claims", "key, run", keys))
-            alive = self._living(set(claims.values()))
-            others = [key for key in keys if key not in answered and claims.get(key, self.run) in alive - {self.run}]
-            taken = answered.union(others)
-            mine = [key for key in keys if key not in taken]
-            self._database.executemany("INSERT OR REPLACE INTO claims VALUES (?, ?)", [(key, self.run) for key in mine])
-        return mine, others
+            return self._claims.take(keys, answered, dict(self._rows("claims", "key, run", keys)))
 
     def release(self, keys: Sequence[str] | None = None) -> None:
         """Give claims back; None means all of this run, which then takes its leave."""
         with self._worded("written"), self._writing():
-            if keys is None:
-                self._database.execute("DELETE FROM claims WHERE run = ?", (self.run,))
-                self._database.execute("DELETE FROM runs WHERE run = ?", (self.run,))
-                self._claiming = False
-            else:
-                self._database.executemany(
-                    "DELETE FROM claims WHERE key = ? AND run = ?", [(key, self.run) for key in keys]
-                )
+            self._claims.release(keys)
 
     def renew(self) -> None:
         """Say that this run is alive, if it is time to."""
-        if self._claiming and time.time() - self._renewed > RENEW_SECONDS:
+        if self._claims.renewal_is_due():
             with self._worded("written"), self._writing():
-                self._enrol()
+                self._claims.enrol()
 
     def give_up(self, given_up: Sequence[GivenUp]) -> None:
         """Put requests on the list of those the next run asks again, and end the claims on them."""
@@ -349,29 +325,6 @@ class ResponseCache:
             chunk = keys[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk).fetchall()
-
-    def _enrol(self) -> None:
-        self._renewed = time.time()
-        self._claiming = True
-        started = psutil.Process().create_time()
-        self._database.execute(
-            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
-            (self.run, _host(), os.getpid(), started, self._renewed),
-        )
-
-    def _living(self, runs: set[str]) -> set[str]:
-        """Those of the runs that are there still; the others' claims are removed."""
-        alive = set()
-        for run in runs:
-            row = self._database.execute(
-                "SELECT host, pid, started, renewed FROM runs WHERE run = ?", (run,)
-            ).fetchone()
-            if row is not None and _is_alive(*row):
-                alive.add(run)
-            elif run != self.run:
-                self._database.execute("DELETE FROM claims WHERE run = ?", (run,))
-                self._database.execute("DELETE FROM runs WHERE run = ?", (run,))
-        return alive
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -418,24 +371,3 @@ def _json(content: Any) -> str:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def _host() -> str:
-    """This machine, and on Linux the space in which its process ids count."""
-    try:
-        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return platform.node()
-
-
-def _is_alive(host: str, pid: int, started: float, renewed: float) -> bool:
-    if host != _host():
-        return time.time() - renewed < CLAIM_SECONDS
-    try:
-        process = psutil.Process(pid)
-        # A killed process stays as a zombie until whoever started it takes note.
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < 2.0
-    except psutil.AccessDenied:
-        return True
-    except psutil.NoSuchProcess:
-        return False

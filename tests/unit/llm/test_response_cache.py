@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm import response_cache
+from recbole_cdsr.llm import request_claims
 from recbole_cdsr.llm.generator import Answer
 from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
 
@@ -119,10 +119,10 @@ def test_claims_of_a_killed_process_are_void_at_once_even_before_its_parent_took
 def test_claims_of_another_machine_lapse_when_they_are_not_renewed(path, monkeypatch):
     with ResponseCache(path) as far, ResponseCache(path) as here:
         with monkeypatch.context() as patch:
-            patch.setattr(response_cache, "_host", lambda: "another machine")
+            patch.setattr(request_claims, "_host", lambda: "another machine")
             far.claim(KEYS)
         assert here.claim(KEYS) == ([], KEYS)
-        monkeypatch.setattr(response_cache, "CLAIM_SECONDS", 0.0)
+        monkeypatch.setattr(request_claims, "CLAIM_SECONDS", 0.0)
         assert here.claim(KEYS) == (KEYS, [])
 
 
