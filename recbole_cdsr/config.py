@@ -18,11 +18,12 @@ from recbole.config import Config
 from recbole.utils import InputType, ModelType
 
 from recbole_cdsr import config_checks as checks
+from recbole_cdsr import config_evaluation as evaluation
 from recbole_cdsr import config_saved
 from recbole_cdsr.config_names import (
     LAUNCHER_KEYS,
     OUR_MODELS,
-    check_dataset_name,
+    check_folder_name,
     data_folder,
     did_you_mean,
     find_model_class,
@@ -179,7 +180,7 @@ class CDSRConfig(Config):
         named = {}
         for key, given in (("model", model), ("dataset", dataset)):
             named[key] = given if given is not None else self._name_from_settings(key)
-        dataset = check_dataset_name(named["dataset"])
+        dataset = check_folder_name(named["dataset"])
         if isinstance(named["model"], type):
             return named["model"].__name__, named["model"], dataset
         if not isinstance(named["model"], str):
@@ -271,7 +272,7 @@ class CDSRConfig(Config):
         eval_args = dict(self._defaults["eval_args"])
         candidates = None
         if "eval_args" in self._settings:
-            given, candidates, unknown = checks.check_eval_args(self._settings["eval_args"])
+            given, candidates, unknown = evaluation.check_eval_args(self._settings["eval_args"])
             eval_args.update(given)
             for key in unknown:
                 hint = did_you_mean(key, ["split", "order", "group_by", "mode"], 1)
@@ -283,12 +284,12 @@ class CDSRConfig(Config):
             if candidates != ["full"]:
                 self.notices.append(f"eval_args.mode is read as eval_candidates: [{', '.join(candidates)}].")
         else:
-            final["eval_candidates"] = checks.check_eval_candidates(self._effective("eval_candidates"))
+            final["eval_candidates"] = evaluation.check_eval_candidates(self._effective("eval_candidates"))
             if candidates is not None and candidates != final["eval_candidates"]:
                 self.notices.append("eval_args.mode is not used, for eval_candidates is given.")
-        final["metrics"] = checks.check_metrics(self._effective("metrics"))
-        final["topk"] = checks.check_topk(self._effective("topk"))
-        final["valid_metric"] = checks.check_valid_metric(
+        final["metrics"] = evaluation.check_metrics(self._effective("metrics"))
+        final["topk"] = evaluation.check_topk(self._effective("topk"))
+        final["valid_metric"] = evaluation.check_valid_metric(
             self._effective("valid_metric"), final["metrics"], final["topk"], final["select"]
         )
 

@@ -137,8 +137,11 @@ def data_folder(root: str | os.PathLike[str], dataset: str) -> str:
     return str(beside) if beside.is_dir() else here
 
 
-def check_dataset_name(name: Any) -> str:
-    """A dataset is named by its folder; a path would also reach for other props files."""
+def check_folder_name(name: Any) -> str:
+    """A dataset is read from a folder of its name; a path would also reach for other props files.
+
+    What a dataset to be written may be called is for `data.atomic.check_dataset_name` to say.
+    """
     if not isinstance(name, str) or not name or name in (".", "..") or re.search(r"[/\\\0]", name):
         raise ConfigError(
             f"dataset: {name!r} is not the name of a folder; give the folder's name as dataset and the folder it "

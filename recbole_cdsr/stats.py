@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from recbole_cdsr.config_names import check_dataset_name, data_folder
+from recbole_cdsr.config_names import check_folder_name, data_folder
 from recbole_cdsr.data.atomic import read_header
 from recbole_cdsr.data.card import DatasetCard, describe_interactions, load_card
 from recbole_cdsr.data.loading import interaction_files
@@ -210,7 +210,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 def run(args: argparse.Namespace) -> int:
     """Print the table of a dataset and return the exit code 0."""
-    name = check_dataset_name(args.name)
+    name = check_folder_name(args.name)
     folder = Path(data_folder(args.data_path, name))
     interaction_files(folder, name)  # a dataset that is not there, or not whole, is answered first
     card = load_card(folder, name) or describe_files(folder, name)
