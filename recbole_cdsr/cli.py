@@ -18,6 +18,11 @@ from recbole_cdsr.llm import feature_command
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
+# What an interrupted command leaves; the others leave nothing but what was there before.
+_KEPT = {
+    "run": "; what was finished is kept, --resume goes on with a run",
+    "features": "; what was finished or answered is kept, the same command goes on",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,18 +38,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     int
         Exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
     """
+    command = ""
     try:
         options, settings = _parser().parse_known_args(arguments)
         if settings and not options.takes_settings:
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
-        options.settings = settings
+        options.settings, command = settings, options.command
         return options.run(options)
     except CDSRError as error:
         print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
     except KeyboardInterrupt:
         # The interrupt may have cut a line of the log, and a terminal has written ^C.
-        print("\nrecbole-cdsr: interrupted; what was finished is kept, --resume goes on with a run.", file=sys.stderr)
+        print(f"\nrecbole-cdsr: interrupted{_KEPT.get(command, '')}.", file=sys.stderr)
         return INTERRUPTED
 
 

@@ -211,7 +211,7 @@ def test_an_interrupt_ends_in_one_line_and_leaves_a_run_to_resume(start, argumen
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Traceback" not in err
-    assert err.splitlines()[-1].startswith("recbole-cdsr: interrupted")
+    assert re.fullmatch("recbole-cdsr: interrupted;.*--resume.*", err.splitlines()[-1])
 
     reached = load_checkpoint(Path("run/last.pth"))["epoch"]
     resumed = run("BPR", tiny, epochs=reached + 2, stopping_step=100_000, run_dir="run", resume=True)

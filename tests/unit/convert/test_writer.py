@@ -138,6 +138,6 @@ def test_an_interruption_leaves_the_former_dataset(large: Path, tmp_path: Path, 
     assert running.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert contents(tmp_path / "out" / "mini") == before
     if how == signal.SIGINT:
-        assert "recbole-cdsr: interrupted" in said
+        assert "recbole-cdsr: interrupted.\n" in said  # and nothing of a run to resume
         assert "Traceback" not in said
         assert os.listdir(tmp_path / "out") == ["mini"]
