@@ -19,7 +19,7 @@ from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, Te
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.request_limits import RequestLimits, Shard
 from recbole_cdsr.llm.request_report import RequestReport
-from recbole_cdsr.llm.request_runner import answer_kinds, run_requests
+from recbole_cdsr.llm.request_runner import run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ class Asking:
             return list(self.generator.generate([request.chat for request in requests]))
         keys = [request_key(self.generator, request) for request in requests]
         again = self.limits.ask_again
-        known = {key: answer for key, answer in self.cache.get(keys).items() if not again & answer_kinds(answer)}
+        known = {key: answer for key, answer in self.cache.get(keys).items() if not again & answer.kinds}
         return [known.get(key) for key in keys]
 
 

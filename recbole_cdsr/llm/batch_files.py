@@ -30,7 +30,7 @@ from recbole_cdsr.llm.openai_answers import (
 )
 from recbole_cdsr.llm.openai_generator import OpenAIGenerator
 from recbole_cdsr.llm.request_limits import RequestLimits
-from recbole_cdsr.llm.request_runner import answer_kinds, chat_entries
+from recbole_cdsr.llm.request_runner import chat_entries
 from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
 
 CHAT_URL = "/v1/chat/completions"
@@ -176,7 +176,7 @@ def export_entries(
     limits = limits or RequestLimits()
     distinct = {entry.key: entry for entry in entries}
     kept = cache.get(list(distinct))
-    repeated = [key for key, answer in kept.items() if limits.ask_again & answer_kinds(answer)]
+    repeated = [key for key, answer in kept.items() if limits.ask_again & answer.kinds]
     missing = [
         entry
         for key, entry in distinct.items()

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-import pandas as pd
-from tqdm import tqdm
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.encoder_sources import (
@@ -20,7 +18,7 @@ from recbole_cdsr.llm.encoder_sources import (
     find_default_encoder,
     locate_encoder,
 )
-from recbole_cdsr.llm.matrix import check_finite
+from recbole_cdsr.llm.text_batches import encode_in_batches
 
 __all__ = ["DEFAULT_ENCODER", "SentenceTransformerEncoder", "TextEncoder", "find_default_encoder"]
 
@@ -114,25 +112,21 @@ class SentenceTransformerEncoder:
         FeatureError
             When a vector holds NaN or infinity.
         """
-        if not len(texts):
-            return np.zeros((0, self.dim), dtype=np.float32)
-        text_of, unique = pd.factorize(np.asarray(texts, dtype=object))  # [n], [u]
-        # Sorted by length, so that little is padded, and in pieces: the library keeps all its vectors twice at the end.
-        order = np.argsort([-len(text) for text in unique], kind="stable")  # [u]
-        vectors = np.empty((len(unique), self.dim), dtype=np.float32)  # [u, D]
-        piece = _BATCHES_AT_ONCE * self.batch_size
-        with tqdm(total=len(unique), desc=self.name[-40:], unit=" texts", disable=not show_progress) as bar:
-            for start in range(0, len(order), piece):
-                rows = order[start : start + piece]
-                vectors[rows] = self._model().encode(
-                    [unique[row] for row in rows],
-                    batch_size=self.batch_size,
-                    show_progress_bar=False,
-                    convert_to_numpy=True,
-                )
-                bar.update(len(rows))
-        check_finite(vectors, f"The encoder {self.name} gave", "try another llm_encoder or device")
-        return vectors if len(unique) == len(texts) else vectors[text_of]  # [n, D]
+        return encode_in_batches(
+            texts,
+            lambda: self.dim,
+            self._encoded,
+            # In pieces: the library keeps all the vectors of a call twice at the end.
+            _BATCHES_AT_ONCE * self.batch_size,
+            self.name,
+            "try another llm_encoder or device",
+            show_progress,
+        )
+
+    def _encoded(self, texts: list[str]) -> np.ndarray:
+        return self._model().encode(
+            texts, batch_size=self.batch_size, show_progress_bar=False, convert_to_numpy=True
+        )  # [B, D]
 
     def _model(self) -> Any:
         if self._loaded is None:

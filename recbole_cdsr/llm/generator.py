@@ -85,6 +85,11 @@ class Answer:
         """Withheld by a content filter."""
         return self.finish_reason == "content_filter"
 
+    @property
+    def kinds(self) -> set[str]:
+        """Which of the kinds that `llm_ask_again` names it is."""
+        return {kind for kind in ("empty", "truncated", "refused") if getattr(self, kind)}
+
 
 class RetryLaterError(CDSRError):
     """The backend cannot answer now and may later: too many requests, a server's fault, a time-out.

@@ -148,6 +148,37 @@ def load_weights(key: str, model: LocalModel, auto_class: str, device: str, dtyp
     return loaded.eval().requires_grad_(False)
 
 
+class OnFirstUse:
+    """A model and its tokenizer, each loaded when it is first asked for; parameters as `load_weights` takes them.
+
+    Attributes
+    ----------
+    dtype : str
+        The number format that the model will have.
+    """
+
+    def __init__(
+        self, key: str, source: LocalModel, auto_class: str, device: str, dtype: str, device_map: str | None
+    ) -> None:
+        self.dtype = resolved_dtype(dtype, device if device_map is None else "cuda")
+        self._key, self._source = key, source
+        self._how = (auto_class, device, self.dtype, device_map)
+        self._tokenizer: Any = None
+        self._model: Any = None
+
+    def tokenizer(self) -> Any:
+        """As `load_tokenizer` gives it."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self._key, self._source)
+        return self._tokenizer
+
+    def model(self) -> Any:
+        """As `load_weights` gives it."""
+        if self._model is None:
+            self._model = load_weights(self._key, self._source, *self._how)
+        return self._model
+
+
 def resolved_dtype(dtype: str, device: str) -> str:
     """The number format that `auto` means on a device."""
     import torch

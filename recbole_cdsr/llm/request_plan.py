@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from recbole_cdsr.llm.generator import ChatRequest, OfflineGenerator, TextGenerator
 from recbole_cdsr.llm.request_limits import Prices, RequestLimits
-from recbole_cdsr.llm.request_runner import answer_kinds, chat_entries
+from recbole_cdsr.llm.request_runner import chat_entries
 from recbole_cdsr.llm.response_cache import CacheEntry, ResponseCache
 from recbole_cdsr.llm.tokens import TokenCounter
 
@@ -152,7 +152,7 @@ def plan_entries(
     """
     distinct = {entry.key: entry for entry in entries}
     kept = cache.get(list(distinct))
-    known = {key for key, answer in kept.items() if not limits.ask_again & answer_kinds(answer)}
+    known = {key for key, answer in kept.items() if not limits.ask_again & answer.kinds}
     absent = [entry for key, entry in distinct.items() if key not in known]
     missing = [entry for entry in absent if limits.shard is None or limits.shard.holds(entry.key)]
     usual = None

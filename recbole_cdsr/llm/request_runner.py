@@ -175,7 +175,7 @@ class _Run:
         known = self.cache.get(list(self._entries))
         for key, entry in self._entries.items():
             answer = known.get(key)
-            if answer is not None and not again & answer_kinds(answer):
+            if answer is not None and not again & answer.kinds:
                 self._take(key, answer)
             elif shard is not None and not shard.holds(key):
                 self.report.not_in_shard += 1
@@ -393,11 +393,6 @@ class _Run:
         except CDSRError:
             if self._fault is None and sys.exc_info()[0] is None:
                 raise
-
-
-def answer_kinds(answer: Answer) -> set[str]:
-    """Which of the kinds that `llm_ask_again` names an answer is."""
-    return {kind for kind in ("empty", "truncated", "refused") if getattr(answer, kind)}
 
 
 def _length(entry: CacheEntry) -> int:

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from tqdm import tqdm
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import local_models
-from recbole_cdsr.llm.matrix import check_finite
+from recbole_cdsr.llm.text_batches import encode_in_batches
 
 POOLINGS = ("last", "mean")
 
@@ -63,9 +61,7 @@ class TransformersEncoder:
         self.source = local_models.locate_model("llm_encoder", name_or_path)
         self.pooling, self.max_tokens, self.batch_size = pooling, max_tokens, batch_size
         self.device, self.device_map = device, device_map
-        self._dtype = local_models.resolved_dtype(dtype, device if device_map is None else "cuda")
-        self._tokenizer_loaded: Any = None
-        self._model_loaded: Any = None
+        self._local = local_models.OnFirstUse("llm_encoder", self.source, "AutoModel", device, dtype, device_map)
 
     @property
     def name(self) -> str:
@@ -81,7 +77,7 @@ class TransformersEncoder:
             "name": self.name,
             "pooling": self.pooling,
             "max_tokens": self.max_tokens,
-            "dtype": self._dtype,
+            "dtype": self._local.dtype,
             "library": local_models.library(),
         }
 
@@ -105,19 +101,15 @@ class TransformersEncoder:
         FeatureError
             The model cannot be loaded, has no memory for a single text, or gives NaN or infinity.
         """
-        if not len(texts):
-            return np.zeros((0, self.dim), dtype=np.float32)
-        text_of, unique = pd.factorize(np.asarray(texts, dtype=object))  # [n], [u]
-        # Long ones first: a device that has not the memory says so at once.
-        order = np.argsort([-len(text) for text in unique], kind="stable")  # [u]
-        vectors = np.empty((len(unique), self.dim), dtype=np.float32)  # [u, D]
-        with tqdm(total=len(unique), desc=self.name[-40:], unit=" texts", disable=not show_progress) as bar:
-            for start in range(0, len(order), self.batch_size):
-                batch = order[start : start + self.batch_size]
-                vectors[batch] = self._encoded([unique[place] for place in batch])
-                bar.update(len(batch))
-        check_finite(vectors, f"The encoder {self.name} gave", "try llm_dtype=float32, another llm_encoder or device")
-        return vectors if len(unique) == len(texts) else vectors[text_of]  # [n, D]
+        return encode_in_batches(
+            texts,
+            lambda: self.dim,
+            self._encoded,
+            self.batch_size,
+            self.name,
+            "try llm_dtype=float32, another llm_encoder or device",
+            show_progress,
+        )
 
     def _encoded(self, texts: list[str]) -> np.ndarray:
         import torch
@@ -153,14 +145,9 @@ class TransformersEncoder:
         return (states.float() * weights).sum(dim=1) / lengths.unsqueeze(-1)  # [B, D]
 
     def _tokenizer(self) -> Any:
-        if self._tokenizer_loaded is None:
-            self._tokenizer_loaded = local_models.load_tokenizer("llm_encoder", self.source)
-            self._tokenizer_loaded.truncation_side = "right"
-        return self._tokenizer_loaded
+        tokenizer = self._local.tokenizer()
+        tokenizer.truncation_side = "right"
+        return tokenizer
 
     def _model(self) -> Any:
-        if self._model_loaded is None:
-            self._model_loaded = local_models.load_weights(
-                "llm_encoder", self.source, "AutoModel", self.device, self._dtype, self.device_map
-            )
-        return self._model_loaded
+        return self._local.model()

@@ -67,7 +67,9 @@ class TransformersGenerator:
         self.model = self.source.name
         self.device, self.device_map, self.batch_size = device, device_map, batch_size
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
-        self._dtype = local_models.resolved_dtype(dtype, device if device_map is None else "cuda")
+        self._local = local_models.OnFirstUse(
+            "llm_model", self.source, "AutoModelForCausalLM", device, dtype, device_map
+        )
         extra = {name: value for name, value in (extra_parameters or {}).items() if value is not None}
         self._template_arguments = dict(extra.get("chat_template_kwargs") or {})
         self._arguments = {name: value for name, value in extra.items() if name != "chat_template_kwargs"}
@@ -75,13 +77,11 @@ class TransformersGenerator:
         self.parameters = {
             "max_new_tokens": max_new_tokens,
             "temperature": temperature,
-            "dtype": self._dtype,
+            "dtype": self._local.dtype,
             **extra,
             **identity,
         }
         self._lock = threading.Lock()  # a tokenizer is for one thread at a time
-        self._tokenizer_loaded: Any = None
-        self._model_loaded: Any = None
 
     @property
     def name(self) -> str:
@@ -209,16 +209,10 @@ class TransformersGenerator:
         return ids or [local_models.pad_token(tokenizer)]
 
     def _tokenizer(self) -> Any:
-        if self._tokenizer_loaded is None:
-            self._tokenizer_loaded = local_models.load_tokenizer("llm_model", self.source)
-        return self._tokenizer_loaded
+        return self._local.tokenizer()
 
     def _model(self) -> Any:
-        if self._model_loaded is None:
-            self._model_loaded = local_models.load_weights(
-                "llm_model", self.source, "AutoModelForCausalLM", self.device, self._dtype, self.device_map
-            )
-        return self._model_loaded
+        return self._local.model()
 
 
 def _seed_of(prompts: list[list[int]]) -> int:
