@@ -4,56 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
-import logging
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import raw_amazon
+from amazon_conversions import card_of, converted, refused, text
 
 import recbole_cdsr  # isort: skip  # noqa: F401 - makes RecBole importable
 
 from recbole.config import Config
 from recbole.data import create_dataset
 
-from recbole_cdsr import cli
 from recbole_cdsr.convert.amazon import PRESETS
-from recbole_cdsr.data.atomic import read_item_text
-from recbole_cdsr.data.card import DatasetCard, load_card
 
 CLOTH, SPORT = raw_amazon.FILES
-
-
-def converted(raw: Path, *more: str, domains: str = "cloth,sport", name: str = "mini") -> Path:
-    out = raw.parent / "out"
-    arguments = ["--raw", str(raw), "--name", name, "--out", str(out), *more]
-    if domains:
-        arguments += ["--domains", domains]
-    assert cli.main(["convert", "amazon", *arguments]) == 0
-    return out / name
-
-
-def refused(raw: Path, capsys: pytest.CaptureFixture[str], *more: str, domains: str = "cloth,sport") -> str:
-    """Run a conversion that must fail; return its one line, after checking that it left nothing."""
-    out = raw.parent / "out"
-    arguments = ["--raw", str(raw), "--name", "mini", "--out", str(out), *more]
-    if domains:
-        arguments += ["--domains", domains]
-    assert cli.main(["convert", "amazon", *arguments]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "\n" not in said
-    assert not list(out.glob("*"))
-    return said
-
-
-def card_of(folder: Path) -> DatasetCard:
-    card = load_card(folder, folder.name)
-    assert card is not None
-    return card
-
-
-def text(folder: Path) -> str:
-    return (folder / f"{folder.name}.inter").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("packed", [True, False], ids=["gzip", "plain"])
@@ -126,115 +91,6 @@ def test_filters_reach_the_rows(tmp_path: Path) -> None:
         "--dedup last: kept 3 of 4 interactions",
         "--min-user 3 --min-item 1: kept 3 of 3 interactions",
     ]
-
-
-ITEMS_2014 = {
-    CLOTH: [
-        "{'asin': 'B1', 'title': \"Kid's 'best' &amp; \\tshirt\", 'price': 12.5, 'brand': 'Café 中文',"
-        " 'categories': [['Clothing, Shoes', 'Men'], ['Novelty', 'Funny']], 'imUrl': 'x', 'salesRank': {'A': 1},"
-        " 'related': {'also_bought': ['B2', 'B3']}, 'description': 'One<br>two\\nthree \\'quoted\\' 🍜'}",
-        '{"asin": "B2", "title": "double quoted", "description": "has \'asin\': \'B3\' in it"}',
-        b"{'asin': 'B3', 'title': 'caf\xe9', 'categories': [['Only']]}",
-        "{'asin': 'B1', 'title': 'a second row of B1'}",
-        "{'asin': 'UNUSED', 'title': 'not kept'}",
-    ],
-    SPORT: ["{'asin': 'B1', 'title': 'ball'}"],
-}
-COLUMNS = ["title", "brand", "category", "price", "rating", "description"]
-
-
-def test_item_details_of_2014(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2014"), "2014", ITEMS_2014)
-    with caplog.at_level(logging.WARNING):
-        folder = converted(raw)
-    items = read_item_text(folder, "mini").set_index("item_id")
-    assert items.columns.tolist() == ["domain", *COLUMNS]
-    assert items.loc["cloth:B1", COLUMNS].tolist() == [
-        "Kid's 'best' & \tshirt", "Café 中文", "Clothing, Shoes > Men | Novelty > Funny", "12.5", "",
-        "One\ntwo\nthree 'quoted' 🍜",
-    ]  # fmt: skip
-    assert items.loc["cloth:B2", ["title", "description"]].tolist() == ["double quoted", "has 'asin': 'B3' in it"]
-    assert items.loc["cloth:B3", COLUMNS].tolist() == ["café", "", "Only", "", "", ""]
-    assert items.loc["sport:S9", COLUMNS].tolist() == [""] * 6
-    assert "sport: 1 of the items have no details in meta_Sports_and_Outdoors.json.gz" in caplog.text
-    card = card_of(folder)
-    assert [domain.get("items_without_text", 0) for domain in card.domains] == [0, 1]
-    assert [file.get("rows") for file in card.source["files"]] == [5, 2, 5, 1]
-
-
-@pytest.mark.parametrize(
-    "literal",
-    [
-        "{'asin': 'B1', 'title': __import__('os').mkdir('never')}",
-        "{'asin': 'B1', 'title': open('never', 'w')}",
-        "__import__('os').mkdir('never')",
-        "{'asin': 'B1', 'title': 'never closed}",
-        "{'title': 'no id'}",
-        "{'asin': ['B1']}",
-        "['asin', 'B1']",
-        "'asin': 'B1'",
-        "{'asin': 'B1', 'x': " + "[" * 3000 + "]" * 3000 + "}",
-    ],
-)
-def test_literals_of_2014_run_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, literal: str) -> None:
-    monkeypatch.chdir(tmp_path)
-    items = {CLOTH: [literal, "{'asin': 'B2', 'title': 'good'}"], SPORT: ["{'asin': 'S9'}"]}
-    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2014"), "2014", items)
-    folder = converted(raw, "--max-malformed", "20%")
-    assert not (tmp_path / "never").exists()
-    assert read_item_text(folder, "mini", ["title"])["title"].tolist() == ["", "good", "", "", ""]
-    file = card_of(folder).source["files"][2]
-    assert (file["malformed"], file["malformed_lines"][0][:3]) == (1, "1: ")
-
-
-def test_item_details_of_2018(tmp_path: Path) -> None:
-    lone_surrogate = r'{"asin": "B3", "title": "half \ud83c emoji", "main_cat": "Fallback"}'
-    rows = {
-        CLOTH: [
-            json.dumps(
-                {
-                    "asin": "B1",
-                    "title": 'Tab\there "quoted"\nnew line &amp; &quot;entity&quot; 中文 🍜',
-                    "brand": "Nike",
-                    "category": ["Clothing, Shoes & Jewelry", "Men &amp; Boys", "</span></span></span>"],
-                    "price": "$19.99",
-                    "description": ["<p>First.</p><p>Second &nbsp;part</p>", "", "I <3 it"],
-                    "tech1": {"a": "b"},
-                }
-            ),
-            json.dumps({"asin": "B2", "title": "css", "price": ".a-box-inner{background-color:#fff}" * 3}),
-            lone_surrogate,
-        ],
-        SPORT: [b'{"asin": "B1", "title": "latin caf\xe9 \x93x\x94"}', '{"asin": "S9", "title": null, "brand": ["X"]}'],
-    }
-    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2018"), "2018", rows)
-    folder = converted(raw)
-    items = read_item_text(folder, "mini").set_index("item_id")
-    assert items.columns.tolist() == ["domain", *COLUMNS]
-    assert items.loc["cloth:B1", COLUMNS].tolist() == [
-        'Tab\there "quoted"\nnew line & "entity" 中文 🍜', "Nike", "Clothing, Shoes & Jewelry > Men & Boys", "$19.99",
-        "", "First.\nSecond  part\nI <3 it",
-    ]  # fmt: skip
-    assert items.loc["cloth:B2", COLUMNS].tolist() == ["css", "", "", "", "", ""]
-    assert items.loc["cloth:B3", ["title", "category"]].tolist() == ["half \N{REPLACEMENT CHARACTER} emoji", "Fallback"]
-    assert items.loc["sport:B1", "title"] == "latin café “x”"
-    assert items.loc["sport:S9", COLUMNS].tolist() == ["", "X", "", "", "", ""]
-    assert card_of(folder).rows == {"read": 7, "kept": 7, "malformed": 0}
-
-
-def test_item_details_of_2023(tmp_path: Path) -> None:
-    full = {
-        "parent_asin": "B1", "asin": "OTHER", "title": "T", "store": "S", "main_category": "M",
-        "categories": ["A", "B"], "features": ["f1", "f2"], "description": ["d1", "d2"], "price": 9.5,
-        "average_rating": 4.3, "rating_number": 10,
-    }  # fmt: skip
-    rows = {CLOTH: [json.dumps(full), json.dumps({"parent_asin": "B2", "price": None, "main_category": "M"})]}
-    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2023"), "2023", rows)
-    items = read_item_text(converted(raw), "mini").set_index("item_id")
-    columns = [*COLUMNS[:-1], "features", "description"]
-    assert items.columns.tolist() == ["domain", *columns]
-    assert items.loc["cloth:B1", columns].tolist() == ["T", "S", "A > B", "9.5", "4.3", "f1\nf2", "d1\nd2"]
-    assert items.loc["cloth:B2", columns].tolist() == ["", "", "M", "", "", "", ""]
 
 
 def with_bad_rows(folder: Path, bad: list[str | bytes], n_good: int = 1000) -> Path:
