@@ -7,11 +7,13 @@ beside its place and moved there when complete.
 
 from __future__ import annotations
 
+import glob
+import itertools
 import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,11 @@ import pandas as pd
 
 from recbole_cdsr.errors import CDSRError, ConfigError, DataError
 from recbole_cdsr.files import replacing
+
+try:
+    import fcntl
+except ImportError:  # Windows knows other locks; leftovers stay there
+    fcntl = None
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
@@ -286,7 +293,8 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
 def staged_directory(target: Path) -> Iterator[Path]:
     """Build a whole dataset folder beside its place; it appears there complete, or not at all.
 
-    Yields the empty folder `<target>.part-<pid>` to write into. On success it takes the place of `target`,
+    Yields an empty folder `<target>.part-<pid>` to write into; what killed processes left of theirs is removed.
+    On success it takes the place of `target`,
     and the `features/` of a dataset it replaces move over (the feature store judges whether they are stale).
     On any exception, an interrupt included, it is removed and an existing `target` is left as it was.
 
@@ -298,9 +306,10 @@ def staged_directory(target: Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
     _refuse_foreign(target)
-    part = target.with_name(f"{target.name}.part-{os.getpid()}")
     try:
-        part.mkdir(parents=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
+        part, lock = _part_of(target)
     except OSError as error:
         raise DataError(f"{target}: cannot be written ({error.strerror}); choose another --out.") from error
     try:
@@ -308,6 +317,62 @@ def staged_directory(target: Path) -> Iterator[Path]:
         _move_into_place(part, target)
     finally:
         shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
+        if lock is not None:
+            os.close(lock)
+
+
+def _part_of(target: Path) -> tuple[Path, int | None]:
+    """Make a folder beside `target` and lock it: a lock ends with its process, whatever it dies of."""
+    for name in itertools.chain([f"{os.getpid()}"], (f"{os.getpid()}-{turn}" for turn in itertools.count(2))):
+        part = target.with_name(f"{target.name}.part-{name}")
+        try:
+            part.mkdir()
+        except FileExistsError:  # of a process with this number in another container
+            continue
+        try:
+            if (lock := _lock(part)) is not None:
+                return part, lock
+        except OSError:  # a file system without locks
+            return part, None
+    raise AssertionError("names never end")
+
+
+def _remove_leftovers(target: Path) -> None:
+    for left in target.parent.glob(f"{glob.escape(target.name)}.part-*"):
+        # A dataset may be called so itself, and then has files of that name.
+        if not left.is_dir() or left.is_symlink() or any(left.glob(f"{glob.escape(left.name)}.*")):
+            continue
+        with suppress(OSError):
+            if (lock := _lock(left)) is not None:  # nobody is at work on it
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """Return a descriptor that holds the folder for this process, None if another holds it or it is gone.
+
+    Raises
+    ------
+    OSError
+        Where folders cannot be locked.
+    """
+    if fcntl is None:
+        raise OSError("no locks")
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
 
 
 def _refuse_foreign(target: Path) -> None:

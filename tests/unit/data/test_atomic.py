@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -299,3 +300,22 @@ class TestStagedDirectory:
             (folder / "mini.inter").write_text("new")
         assert (tmp_path / "mini").is_symlink()
         assert (tmp_path / "disk" / "mini" / "mini.inter").read_text() == "new"
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
+    """Nobody holds the lock of `mini.part-77`; `mini.part-1` is a dataset, `mini.part-2` somebody's work."""
+    for name, file in (("mini.part-77", "mini.inter.part"), ("mini.part-1", "mini.part-1.inter"), ("mini.part-2", "x")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / file).write_text("x")
+    (tmp_path / f"mini.part-{os.getpid()}").mkdir()  # the killed one had our number, as in a container
+    held = os.open(tmp_path / "mini.part-2", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with staged_directory(tmp_path / "mini") as folder, staged_directory(tmp_path / "mini") as other:
+        (folder / "mini.item").write_text("first")
+        (other / "mini.item").write_text("second")
+    os.close(held)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1", "mini.part-2"]
+    assert (tmp_path / "mini" / "mini.item").read_text() == "first"
+    with staged_directory(tmp_path / "mini"):
+        assert sorted(path.name for path in tmp_path.glob("*.part-*"))[0] == "mini.part-1"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1"]
