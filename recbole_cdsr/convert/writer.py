@@ -105,7 +105,8 @@ def _rating_cells(ratings: np.ndarray) -> np.ndarray:
 
 
 def _time_cells(times: np.ndarray) -> list[str]:
-    if (whole := np.floor(times) == times).all():
+    # Beyond the range of integers a time is nonsense, but must not become another time.
+    if (whole := (np.floor(times) == times) & (np.abs(times) < 2.0**63)).all():
         return list(map(str, times.astype(np.int64).tolist()))
     return [
         str(int(time)) if is_whole else repr(time)

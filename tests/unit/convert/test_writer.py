@@ -23,7 +23,9 @@ from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.errors import DataError
 
 TOKENS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=5)
-TIMES = st.one_of(st.integers(-5, 2**33).map(float), st.floats(0, 2e9, allow_nan=False))
+TIMES = st.one_of(
+    st.integers(-5, 2**33).map(float), st.floats(0, 2e9, allow_nan=False), st.sampled_from([1e15, 1e19, -1e300])
+)
 RATINGS = st.one_of(st.integers(0, 10).map(lambda half: half / 2), st.just(float("nan")))
 
 
