@@ -75,7 +75,8 @@ def read_columns(
         Places of the columns to return, in the order to return them.
     """
     lines = _Lines(file)
-    n_columns = len(_split(next(lines)[1], separator))
+    header = next((line for _, line in lines if line and not line.isspace()), "")  # after blank lines, as `read_header`
+    n_columns = len(_split(header, separator))
     while (block := lines.block()) is not None:
         numbers, text = block
         rows = _rows_at_once(text, separator, n_columns)
@@ -93,6 +94,9 @@ class _Lines:
     def __init__(self, file: RawFile) -> None:
         self._blocks = file.blocks()
         self._waiting: deque[tuple[int, str]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[int, str]]:
+        return self
 
     def __next__(self) -> tuple[int, str]:
         """Return the next line, blank or not."""

@@ -273,3 +273,9 @@ def test_users_called_like_a_missing_cell_are_users(caplog: pytest.LogCaptureFix
     said = [f"user {user!r} is written {name!r}, as RecBole reads {user} as missing" for user, name in names.items()]
     assert sorted(load_card(Path("out/shop"), "shop").filters[1:]) == sorted(said)
     assert all(f"{sentence}." in caplog.messages for sentence in said)
+
+
+def test_a_header_after_blank_lines() -> None:
+    Path("b.csv").write_text("\n \n" + BOOKS, encoding="utf-8")
+    assert main(command("--rating-col", "stars")) == 0
+    assert Path("out/shop/shop.inter").read_text(encoding="utf-8").count("book:") == 5
