@@ -130,5 +130,5 @@ def find_metadata(entries: Sequence[str], domains: Sequence[str]) -> dict[str, P
                 f"write --metadata {domain}=FILE."
             )
         names = [f"meta_{CATEGORIES[domain]}.json", f"meta_{CATEGORIES[domain]}.jsonl"]
-        found[domain] = find_raw_file(Path(entries[0]), names, f"{names[0]}.gz in {COLLECTIONS['2018']}")
+        found[domain] = find_raw_file(Path(entries[0]), names, f"{names[0]}.gz in {COLLECTIONS['2018']}", "--metadata")
     return found

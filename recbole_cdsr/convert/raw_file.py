@@ -207,17 +207,19 @@ def _unpacked(packed: io.BufferedReader) -> BinaryIO:
     return packed  # type: ignore[return-value]
 
 
-def find_raw_file(raw_dir: Path, names: Sequence[str], published: str) -> Path:
+def find_raw_file(raw_dir: Path, names: Sequence[str], published: str, option: str = "--raw") -> Path:
     """Return the first of `names`, plain or with `.gz`, that lies in `raw_dir`.
 
     Parameters
     ----------
     raw_dir : Path
-        The folder given as `--raw`.
+        The folder given as `option`.
     names : Sequence[str]
         File names to look for, best first; each also stands for itself with `.gz`.
     published : str
         Under which name and in which collection the file is published, for the error.
+    option : str
+        The option that names the folder, for the error.
 
     Raises
     ------
@@ -225,7 +227,7 @@ def find_raw_file(raw_dir: Path, names: Sequence[str], published: str) -> Path:
         When none is there, or `raw_dir` is no folder.
     """
     if not raw_dir.is_dir():
-        raise DataError(f"{raw_dir}: no such folder; --raw takes the folder that holds the raw files.")
+        raise DataError(f"{raw_dir}: no such folder; {option} takes the folder that holds the raw files.")
     for name in names:
         for candidate in (name, f"{name}.gz"):
             if (path := raw_dir / candidate).is_file():

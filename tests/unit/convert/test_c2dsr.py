@@ -235,7 +235,7 @@ def test_a_bad_release_gets_one_line(
         (["--domains", "food"], r"--domains: a release has two domains, A and B"),
         (["--domains", "food,food"], r"--domains: a release has two domains"),
         (["--domains", "Food,kitchen"], r"'Food' cannot name a domain"),
-        (["--metadata", "none"], r"none: no such folder"),
+        (["--metadata", "none"], r"none: no such folder; --metadata takes"),
         (["--metadata", "raw"], r"raw: there is no meta_Grocery_and_Gourmet_Food\.json or .* published as"),
         (["--metadata", "food=none"], r"none: no such file; --metadata takes"),
         (["--metadata", "tea=raw/Alist.txt"], r"--metadata: 'tea' is no domain of food,kitchen"),
