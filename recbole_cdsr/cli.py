@@ -40,7 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = ""
     try:
-        options, settings = _parser().parse_known_args(arguments)
+        given = sys.argv[1:] if arguments is None else arguments
+        options, settings = _parser().parse_known_args(feature_command.with_action(given))
         if settings and not options.takes_settings:
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
         options.settings, command = settings, options.command

@@ -137,6 +137,12 @@ def data_folder(root: str | os.PathLike[str], dataset: str) -> str:
     return str(beside) if beside.is_dir() else here
 
 
+def dataset_folders(root: str | os.PathLike[str]) -> list[str]:
+    """Names of the datasets that `data_folder` finds below `root`, in their order."""
+    roots = [Path(root)] if os.path.isabs(root) else [Path(root), checkout_folder() / root]
+    return sorted({file.stem for place in roots for file in place.glob("*/*.item") if file.stem == file.parent.name})
+
+
 def check_folder_name(name: Any) -> str:
     """A dataset is read from a folder of its name; a path would also reach for other props files.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from recbole_cdsr.llm.features import LLMFeatures
-from recbole_cdsr.llm.item_table import item_table
+from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_features import profile_table
 from recbole_cdsr.llm.settings import FeatureSettings
 
 
-def build_llm_features(config: Any, dataset: Any) -> LLMFeatures:
+def build_llm_features(config: Any, dataset: Any, items: ItemTable | None = None) -> LLMFeatures:
     """LLM features of a dataset by internal id; what its lazy `llm_features` calls.
 
     Parameters
@@ -25,6 +25,8 @@ def build_llm_features(config: Any, dataset: Any) -> LLMFeatures:
     dataset : CrossDomainDataset
         Needs `dataset_name`, `iid_field`, `uid_field`, `id2token`, `item_num`, `user_num`, and for profiles
         `training_histories()`.
+    items : ItemTable, optional
+        The dataset's items, where they have been read already.
 
     Returns
     -------
@@ -39,7 +41,7 @@ def build_llm_features(config: Any, dataset: Any) -> LLMFeatures:
         When a key has a value it cannot have.
     """
     settings = FeatureSettings(config, dataset.dataset_name)
-    items = item_table(settings, dataset)
+    items = items or item_table(settings, dataset)
     made_by = f"items: {items.provenance['made_by']}, {items.provenance['encoder']['name']}"
     table, profile_provenance = None, None
     if settings.use_profiles:

@@ -14,11 +14,13 @@ from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import store
 from recbole_cdsr.llm.asking import Asking, StepNotAnsweredError, asking_for
 from recbole_cdsr.llm.batch_files import import_batch
+from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.item_features import item_set_name, read_items
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_llm import ask_profiles
 from recbole_cdsr.llm.prompts import item_texts
+from recbole_cdsr.llm.pseudo_features import build_pseudo_items
 from recbole_cdsr.llm.pseudo_llm import ask_pseudo_items
 from recbole_cdsr.llm.request_limits import Shard, read_shard
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -28,18 +30,15 @@ _SQLITE = b"SQLite format 3\x00"
 
 def build(config: Any, dataset: Any, wanted: Sequence[str]) -> list[str]:
     """Build what is missing; a line for each feature that says who made it."""
+    items = item_table(FeatureSettings(config, dataset.dataset_name), dataset)
     lines = []
+    if "items" in wanted or "profiles" in wanted:
+        lines.append(f"items: {items.provenance['made_by']}, {items.provenance['encoder']['name']}")
     if "profiles" in wanted:
-        provenance = dataset.llm_features.provenance
-        lines.append(f"items: {provenance['items']['made_by']}, {provenance['items']['encoder']['name']}")
-        profiles = provenance["profiles"]
+        profiles = build_llm_features(config, dataset, items).provenance["profiles"]
         lines.append(f"profiles: {'none are wanted' if profiles is None else profiles['made_by']}")
-    elif "items" in wanted:
-        settings = FeatureSettings(config, dataset.dataset_name)
-        provenance = item_table(settings, dataset).provenance
-        lines.append(f"items: {provenance['made_by']}, {provenance['encoder']['name']}")
     if "pseudo" in wanted:
-        pseudo = dataset.pseudo_items
+        pseudo = build_pseudo_items(config, dataset, items)
         few = pseudo.provenance["too_few"]["pairs"]
         lines.append(
             f"pseudo items: {pseudo.provenance['made_by']}; {len(pseudo.user_ids):,} single-domain users x other "

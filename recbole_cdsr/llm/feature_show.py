@@ -1,4 +1,4 @@
-"""What `recbole-cdsr features show` and `list` print: features as a person reads them, and who made them."""
+"""What `recbole-cdsr features show` prints: features as a person reads them, and who made them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.asking import Asking
+from recbole_cdsr.llm.feature_list import text_table
 from recbole_cdsr.llm.generator import Answer, Chat, ChatRequest, OfflineGenerator
 from recbole_cdsr.llm.item_features import item_set_name
 from recbole_cdsr.llm.item_table import ItemTable, item_table
@@ -113,6 +114,7 @@ class _Viewer:
             histories, [int(row) for row, there in zip(rows, found, strict=True) if there]
         )
         pseudo_lines = self._pseudo(users)
+        width = max(10, *map(len, self.dataset.domain_names))
         blocks = []
         for row, token, there, pseudo in zip(rows.tolist(), tokens, found, pseudo_lines, strict=True):
             items = histories.item_ids[histories.pointers[row] : histories.pointers[row + 1]].tolist() if there else []
@@ -121,7 +123,7 @@ class _Viewer:
                     [
                         f"user {token}",
                         f"  history ({len(items)} items, oldest first)",
-                        *(f"{_INDENT}{self.domain(item):<10} {self.titles[item]}" for item in items),
+                        *(f"{_INDENT}{self.domain(item):<{width}} {self.titles[item]}" for item in items),
                         f"  profile, by {profile_maker}",
                         f"{_INDENT}{profile_of.get(row) or 'none: no input history'}",
                         *pseudo,
@@ -188,10 +190,13 @@ class _Viewer:
         if not len(rows):
             return lines
         begin, end = self.dataset.domain_offsets[into : into + 2].tolist()
+        item_tokens = self.dataset.field2id_token[self.dataset.iid_field]
         cosines = _unit(vectors[rows]) @ _unit(self.items.vectors[begin:end]).T  # [m, n_k]
         for row, nearest, cosine in zip(rows.tolist(), cosines.argmax(axis=1), cosines.max(axis=1), strict=True):
             title = self.titles[begin + int(nearest)]
-            match = "is this item" if title == names[row] else f"nearest item ({cosine:.2f}): {title}"
+            match = f"is the item {item_tokens[begin + int(nearest)]}"
+            if title != names[row]:
+                match = f"nearest item {item_tokens[begin + int(nearest)]} ({cosine:.2f}): {title}"
             lines.append(f"{_INDENT}  {names[row]}  -> {match}")
         return lines
 
@@ -219,18 +224,24 @@ class _Viewer:
             f"{_INDENT}{text}",
         ]
         if neighbours:
-            lines.append(f"  nearest items by {provenance['encoder']['name']} ({provenance['made_by']}), cosine")
-        vector = _unit(self.items.vectors[[item]])
+            lines.append(f"  nearest items by {provenance['encoder']['name']} ({provenance['made_by']})")
+            lines += [f"{_INDENT}{row}" for row in text_table(self._neighbours(item, neighbours))]
+        return "\n".join(lines)
+
+    def _neighbours(self, item: int, count: int) -> list[tuple[str, ...]]:
+        """Rows of a table, its header first: the nearest items of every domain, the item itself left out."""
+        rows = [("domain", "cosine", "item", "title")]
+        vector = _unit(self.items.vectors[[item]])  # [1, D]
         tokens = self.dataset.field2id_token[self.dataset.iid_field]
         for domain, name in enumerate(self.dataset.domain_names):
             begin, end = self.dataset.domain_offsets[domain : domain + 2].tolist()
             cosines = (_unit(self.items.vectors[begin:end]) @ vector.T)[:, 0]  # [n_k]
             if begin <= item < end:
                 cosines[item - begin] = -np.inf
-            for place in np.argsort(-cosines, kind="stable")[: min(neighbours, int(np.isfinite(cosines).sum()))]:
+            for place in np.argsort(-cosines, kind="stable")[: min(count, int(np.isfinite(cosines).sum()))]:
                 other = begin + int(place)
-                lines.append(f"{_INDENT}{name:<10} {cosines[place]:.3f}  {tokens[other]}  {self.titles[other]}")
-        return "\n".join(lines)
+                rows.append((name, f"{cosines[place]:.3f}", str(tokens[other]), self.titles[other]))
+        return rows
 
 
 class _Nobody(OfflineGenerator):
@@ -257,27 +268,3 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     """Rows scaled to length 1; zero stays zero."""
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1.0)
-
-
-def list_sets(config: Any) -> str:
-    """A table of the feature sets in a dataset's folder."""
-    settings = FeatureSettings(config, config["dataset"])
-    rows = [("kind", "made by", "encoder", "size", "date", "file")]
-    for path in sorted(settings.features_dir.glob("*.json")):
-        kind = path.name.partition("-")[0]
-        if kind not in store.KINDS:
-            continue
-        try:
-            sidecar = store.read_sidecar(path)
-            size = " x ".join(f"{number:,}" for number in sidecar.get("shape", []))
-            if kind == "pseudo":
-                size = f"{sidecar['pairs']:,} pairs, {sidecar['names']:,} names"
-            rows.append((kind, sidecar["made_by"], sidecar["encoder"]["name"], size, sidecar["date"], path.name))
-        except (FeatureError, KeyError, TypeError):
-            rows.append((kind, "damaged", "", "", "", path.name))
-    if len(rows) == 1:
-        return f"There are no feature sets in {settings.features_dir}."
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

@@ -26,7 +26,7 @@ from recbole_cdsr.llm.settings import FeatureSettings
 _USERS_NAMED = 20
 
 
-def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
+def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None) -> PseudoItems:
     """Pseudo items of a dataset's single-domain users; what its lazy `pseudo_items` calls.
 
     Only training rows are read: a user is single-domain, and an example to others, by the training part.
@@ -40,6 +40,8 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
     dataset : CrossDomainDataset
         Needs what `build_llm_features` needs, `item_domain`, `domain_names` and
         `training_histories(held_out=False)`.
+    items : ItemTable, optional
+        The dataset's items, where they have been read already.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def build_pseudo_items(config: Any, dataset: Any) -> PseudoItems:
         When a key has a value it cannot have.
     """
     settings = FeatureSettings(config, dataset.dataset_name)
-    items = item_table(settings, dataset)
+    items = items or item_table(settings, dataset)
     histories = dataset.training_histories(held_out=False)
     user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
     titles = items.titles()

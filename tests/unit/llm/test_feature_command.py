@@ -210,20 +210,28 @@ def test_show_prints_what_is_known_of_users_and_items(features, service):
     assert "user u0\n  history (4 items, oldest first)\n    food       Title food-0" in of_u0
     assert "profile, by offline extractive profiler (no LLM)\n    Interests: Title food-" in of_u0
     assert "pseudo items, by offline retrieval from overlapped users (no LLM)\n    into tool\n" in of_u0
-    assert "  -> is this item" in of_u0
+    assert re.search(r"^      Title (tool|book)-(\d+)  -> is the item \1:\2$", of_u0, re.MULTILINE)
     assert "history (12 items, oldest first)" in of_u1
     assert "pseudo items: none, for the user is not single-domain in the training part" in of_u1
     assert "prompt about u0 (Profiles, interest clusters, llm4cdsr_analyser_en-1)" in text
     assert "prompt about u0 (Pseudo items, generation, llmcdsr_generate_en-1)" in text
     assert of_item.startswith("item food:1 (food)\n  text, by the prompt item_en-1\n    Title food-1\n")
-    assert len(re.findall(r"^    (?:food|tool|book) +-?[01]\.\d{3}  ", of_item, re.MULTILINE)) == 6
+    header, *rows = of_item.split("\n")[4:]
+    assert header.split() == ["domain", "cosine", "item", "title"]
+    assert len(rows) == 6  # two of each domain, the item itself not among them
+    for place, row in enumerate(rows):
+        domain, item, title = re.fullmatch(r"    (\w+) +-?[01]\.\d{3} +(\S+) +(Title \S+)", row).groups()
+        assert domain == DOMAINS[place // 2] == item.partition(":")[0]
+        assert title == f"Title {item.replace(':', '-')}"
+        assert item != "food:1"
+        assert row.index(item) == header.index("item")
 
 
 def test_show_tells_what_the_llm_wrote_and_what_it_means(features, service):
     features("build", *llm(service.url))
     text = features("show", *llm(service.url), "--users=u0")
     assert "profile, by LLM m (flat profiles)\n    Somebody who likes this and that." in text
-    assert re.search(r"      Kettle  -> nearest item \(-?\d\.\d\d\): Title tool-\d", text)
+    assert re.search(r"      Kettle  -> nearest item tool:(\d+) \(-?\d\.\d\d\): Title tool-\1$", text, re.MULTILINE)
 
 
 def test_show_builds_nothing_and_says_what_is_not_there(features, data, service, capsys):
@@ -244,7 +252,126 @@ def test_list_is_a_table_of_sets(features, data):
     assert "144 x 384" in rows[0]
 
 
+# ------------------------------------------------------------------------------------------------ names
+
+
+def run(capsys: pytest.CaptureFixture[str], data: Path, *arguments: str, code: int = 0) -> str:
+    """Run `features …` as it is written; what it printed, or what it complained about."""
+    capsys.readouterr()
+    assert main(["features", *arguments, f"--data_path={data}", "--show_progress=False"]) == code
+    output = capsys.readouterr()
+    return output.out if code == 0 else output.err
+
+
+def test_a_dataset_may_be_named_without_an_option(data, capsys):
+    assert run(capsys, data, "toy", "--what", "items").startswith("items: text encoder only (no LLM)")
+    assert sets(data) == ["items"]
+    run(capsys, data, "--what=profiles", "toy")
+    run(capsys, data, "build", "toy", "--what", "pseudo")
+    assert sets(data) == ["items", "profiles", "pseudo"]
+    assert len(run(capsys, data, "ls", "toy").splitlines()) == 4
+    assert "user u0\n" in run(capsys, data, "show", "toy", "--users", "u0")
+    assert "user u0\n" in run(capsys, data, "show", "--users=u0", "toy", "--dataset=toy")
+
+
+def test_a_dataset_named_like_an_action_is_reached_with_dataset(data, capsys):
+    (data / "toy").rename(data / "show")
+    for file in (data / "show").iterdir():
+        file.rename(file.with_name(file.name.replace("toy", "show")))
+    run(capsys, data, "--dataset", "show", "--what=items")
+    assert "items" in run(capsys, data, "ls", "show")
+    assert "item food:1" in run(capsys, data, "show", "show", "--items=food:1")
+
+
+def test_ls_without_a_name_lists_every_dataset(data, capsys):
+    assert run(capsys, data, "ls") == f"There are no feature sets of any dataset in {data}.\n"
+    (data / "other").mkdir()
+    for file in (data / "toy").iterdir():
+        (data / "other" / file.name.replace("toy", "other")).write_bytes(file.read_bytes())
+    (data / "empty").mkdir()
+    run(capsys, data, "toy", "--what=items")
+    run(capsys, data, "other", "--what=items,pseudo")
+    of_other, of_toy = run(capsys, data, "ls").rstrip("\n").split("\n\n")
+    assert of_other.splitlines()[0] == str(data / "other" / "features")
+    assert [line.split()[0] for line in of_other.splitlines()[2:]] == ["items", "pseudo"]
+    assert of_toy.splitlines()[0] == str(data / "toy" / "features")
+    assert [line.split()[0] for line in of_toy.splitlines()[2:]] == ["items"]
+
+
+def test_encoder_and_generator_stand_for_their_settings(data, capsys, service, tiny_model):
+    llm_keys = ["--generator=openai:m", f"--llm_base_url={service.url}", "--llm_api_key_env=TEST_KEY"]
+    encoder = ["--encoder", f"transformers:{tiny_model}"]
+    said = run(capsys, data, "toy", "--what=profiles", *encoder, *llm_keys, "--profile_style=flat")
+    assert "items: states of a language model, used as text encoder" in said
+    assert "profiles: LLM m (flat profiles)" in said
+    assert len(service.requests) == N_USERS
+    long = ["--llm_encoder_backend=transformers", f"--llm_encoder={tiny_model}", *llm(service.url), "--users=u0"]
+    assert "profile, by LLM m (flat profiles)\n    Somebody" in run(capsys, data, "show", "toy", *long)
+    assert "nothing is asked" in run(capsys, data, "toy", "--what=pseudo", "--generator=offline", "--dry-run")
+    # What is set in so many words holds.
+    said = run(capsys, data, "toy", "--what=pseudo", "--dry-run", *llm_keys, "--pseudo_generator=retrieval")
+    assert "nothing is asked" in said
+
+
+def test_help_tells_both_spellings(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["features", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "`features NAME ...` is `features build NAME ...`" in text
+    with pytest.raises(SystemExit, match="0"):
+        main(["features", "toy", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "features build NAME [--option" in text
+    assert "--encoder [BACKEND:]MODEL" in text
+    assert "llm_generator" in text
+
+
+# ------------------------------------------------------------------------------------------------ log
+
+
+def test_what_a_build_says_it_says_once(features, service, caplog):
+    caplog.set_level("INFO")
+    features("build", *llm(service.url), "--what=profiles,pseudo")
+    said = [record.getMessage() for record in caplog.records]
+    assert sum(text.startswith("Item features: 144 x 384") for text in said) == 1
+    reports = [text for text in said if re.search(r"\d+ requests: ", text)]
+    assert len(reports) == 3  # of profiles, of pseudo items, and of the names in these
+
+
+def test_what_was_given_up_is_said_once(features, caplog):
+    def failing(received: Received, nth: int) -> Reply:
+        too_long = "food-0" in received.asked
+        return Reply({"error": {"message": "too long"}}, status=400) if too_long else behave(received, nth)
+
+    with Service(failing) as service:
+        features("build", *llm(service.url), "--what=profiles")
+    given_up = [record.getMessage() for record in caplog.records if "given up, and the next run" in record.getMessage()]
+    assert len(given_up) == 1
+    assert given_up[0].startswith("1 requests were given up")
+
+
 # ------------------------------------------------------------------------------------------------ mistakes
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["toys"], "Dataset 'toys' is not there"),
+        (["shwo"], "Or was `features show` meant?"),
+        (["shwo", "toy", "--users=u0"], "Or was `features show` meant?"),
+        (["paint", "--dataset=toy"], "'paint' beside --dataset toy; name one dataset"),
+        (["build", "--what=items"], "No dataset is named"),
+        (["show", "toy", "--dataset=other", "--users=u0"], "'toy' beside --dataset other"),
+        (["toy", "--generator=gpt-4o"], "--generator is 'gpt-4o'; write BACKEND or BACKEND:MODEL"),
+        (["toy", "--generator=openai:m", "--llm_model=n"], "--llm_model is given twice"),
+        (["toy", "--what=items", "--generator=openai:m"], "--generator writes profiles and pseudo items"),
+        (["toy", "--encoder=openai"], "llm_encoder names no model"),
+        (["toy", "--data_path", "x"], "--data_path"),
+    ],
+)
+def test_a_wrong_name_gets_one_line(data, capsys, arguments, answer):
+    errors = run(capsys, data, *arguments, code=2).splitlines()
+    assert [answer in line for line in errors if line.startswith("recbole-cdsr: ")] == [True]
 
 
 @pytest.mark.parametrize(
@@ -266,7 +393,6 @@ def test_list_is_a_table_of_sets(features, data):
         (["build", "--max-cost=1", *llm("http://127.0.0.1:9/v1")], "llm_price_prompt and llm_price_completion are not"),
         (["build", "stray"], "stray"),
         (["import", "nothing.jsonl"], "nothing.jsonl"),
-        (["paint"], "invalid choice: 'paint'"),
     ],
 )
 def test_a_mistake_gets_one_line(data, capsys, arguments, answer):
