@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -213,6 +213,11 @@ def run(args: argparse.Namespace) -> int:
     name = check_folder_name(args.name)
     folder = Path(data_folder(args.data_path, name))
     interaction_files(folder, name)  # a dataset that is not there, or not whole, is answered first
-    card = load_card(folder, name) or describe_files(folder, name)
+    card = load_card(folder, name)
+    if card is None:
+        card = describe_files(folder, name)
+    elif not card.domains:  # written by hand, without counts: zeros would be read as counted
+        said = {key: getattr(card, key) for key in ("synthetic", "description", "source", "converter", "split")}
+        card = replace(describe_files(folder, name), **said)
     print(table(card, training_users(folder, name, card)))
     return 0

@@ -111,6 +111,12 @@ def test_a_dataset_without_card_is_counted(
     out = capsys.readouterr().out
     assert "users of several domains           1  not published" in out
     assert "no figures of this dataset are known" in out
+    # A card written by hand may say what the data are and count nothing.
+    Path("atomic_data/mine/mine.card.yaml").write_text("name: mine\nsynthetic: true\n")
+    assert main(["stats", "mine"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("SYNTHETIC DATA")
+    assert said.endswith(out.removeprefix("mine\n"))
     write(Path("here/split"), train=rows, valid=[("x", "a:1"), ("x", "b:1")], test=[("y", "a:1"), ("y", "b:1")])
     assert main(["stats", "split", "--data-path", "here"]) == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
