@@ -24,7 +24,9 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+
+from measuring import Stopwatch, peak_mib
 
 CATEGORIES = {"elec": "Electronics", "phone": "Cell_Phones_and_Accessories"}
 WAYS = {"ours": "recbole-cdsr convert", "pandas": "pandas, whole files", "chunks": "pandas, in chunks"}
@@ -106,21 +108,20 @@ def measure(way: str, raw: Path, limit_gib: float) -> dict[str, float | str]:
 
     resource.setrlimit(resource.RLIMIT_AS, (int(limit_gib * 2**30),) * 2)
     with tempfile.TemporaryDirectory(dir=raw.parent) as out:
-        start = perf_counter()
-        if way == "ours":
-            path = convert_ours(raw, Path(out))
-        else:
-            path = convert_with_pandas(raw, Path(out), in_chunks=way == "chunks")
-        wall = perf_counter() - start
-        usage = resource.getrusage(resource.RUSAGE_SELF)
+        with Stopwatch() as seconds:
+            if way == "ours":
+                path = convert_ours(raw, Path(out))
+            else:
+                path = convert_with_pandas(raw, Path(out), in_chunks=way == "chunks")
+        cpu, peak = process_time(), peak_mib()  # of the whole process, its imports included
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
         with path.open("rb") as stream:
             kept = sum(1 for _ in stream) - 1
     return {
-        "wall": wall,
-        "cpu": usage.ru_utime + usage.ru_stime,
-        "peak_mib": usage.ru_maxrss / 1024,
+        "wall": seconds.wall,
+        "cpu": cpu,
+        "peak_mib": peak,
         "sha256": digest,
         "kept": kept,
     }

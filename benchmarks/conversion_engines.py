@@ -14,12 +14,13 @@ import gzip
 import importlib.util
 import json
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from time import perf_counter
+from time import process_time
+
+from measuring import Stopwatch, peak_mib
 
 FIELDS = ("reviewerID", "asin", "overall", "unixReviewTime")
 BLOCK = 2 << 20
@@ -131,11 +132,9 @@ ENGINES = {
 
 def measure(engine: str, path: Path) -> dict[str, float]:
     """Read the file in this process; rows, seconds and MiB."""
-    start = perf_counter()
-    rows = ENGINES[engine][0](path)
-    wall = perf_counter() - start
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    return {"rows": rows, "wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+    with Stopwatch() as seconds:
+        rows = ENGINES[engine][0](path)
+    return {"rows": rows, "wall": seconds.wall, "cpu": process_time(), "peak_mib": peak_mib()}
 
 
 def main() -> None:

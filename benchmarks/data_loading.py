@@ -11,23 +11,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import warnings
 from pathlib import Path
 from time import perf_counter
 
+from measuring import peak_mib
+
 WAYS = {
     "recbole": ("RecBole's SequentialDataset, prefix rows", "SASRec"),
     "prefixes": ("ours, prefix rows (RecBole's models)", "SASRec"),
     "users": ("ours, one row per user (our models)", "SASRecBCE"),
 }
-
-
-def peak_mib() -> float:
-    """Largest resident size of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measure(way: str, dataset: str, data_path: str) -> dict[str, float]:

@@ -15,10 +15,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import psutil
+from measuring import Stopwatch
 
 WAYS = {"hand": "SentenceTransformer.encode by hand", "ours": "SentenceTransformerEncoder.encode"}
 
@@ -64,15 +64,13 @@ def measure(way: str, dataset: str, data_path: str, count: int | None) -> dict[s
             return model.encode(texts, batch_size=size, convert_to_numpy=True, show_progress_bar=False)
     else:
         encode = encoder.encode
-    with PeakMemory() as peak:
-        begun, processor = time.perf_counter(), time.process_time()
+    with PeakMemory() as peak, Stopwatch() as seconds:
         vectors = encode(texts)
-        seconds, processor = time.perf_counter() - begun, time.process_time() - processor
     return {
         "texts": len(texts),
         "different": len(set(texts)),
-        "seconds": seconds,
-        "cpu": processor,
+        "seconds": seconds.wall,
+        "cpu": seconds.processor,
         "extra": peak.megabytes,
         "sum": float(abs(vectors).sum()),
     }

@@ -3,8 +3,7 @@
 `python benchmarks/lecdsr_step.py [--dataset food-kitchen] [--rounds 3] [--threads 2] [--processor-time]`
 
 Batch 1,024, d 512, window 15, 99 negatives of each row's own, text features of width 1,024 (random numbers: a step
-takes as long whatever they say). The calibrator is the one of `training_step.py`: 2,048 prefix rows, window 50,
-cross-entropy over all items. Only the ratio of steps measured in turns can be quoted.
+takes as long whatever they say). The calibrator, and what can be quoted of it, is told in `contender.py`.
 """
 
 from __future__ import annotations
@@ -13,17 +12,15 @@ import argparse
 import functools
 import logging
 import multiprocessing
-import resource
-import statistics
 import sys
 import tempfile
 import warnings
-from time import perf_counter, process_time
 from typing import Any
 
 import numpy as np
 import torch
-from training_step import CALIBRATOR, OFFICIAL_CALIBRATOR, Contender
+from contender import OFFICIAL_CALIBRATOR, Contender, calibrator
+from measuring import peak_mib
 
 from recbole_cdsr.data.dataset import CrossDomainSequentialDataset
 from recbole_cdsr.errors import CDSRError
@@ -64,14 +61,13 @@ def memory_of(dataset: str, threads: int) -> tuple[float, float, float]:
 
     with tempfile.TemporaryDirectory() as folder:
         contender = Contender("LeCDSR", dataset, WINDOW, folder, OFFICIAL_SETTING, prepare)
-        for _ in range(3):
-            contender.step()
+        contender.step(3)
     learnt = sum(parameter.numel() for parameter in contender.model.parameters())
     return before[0], _peak_gb(), 4 * 4 * learnt / 1e9
 
 
 def _peak_gb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    return peak_mib() * 2**20 / 1e9
 
 
 def _quiet(threads: int) -> None:
@@ -92,37 +88,32 @@ def main() -> int:
     )
     options = parser.parse_args()
     _quiet(options.threads)
-    clock = process_time if options.processor_time else perf_counter
+    kind = "processor" if options.processor_time else "wall"
     try:
         with multiprocessing.get_context("spawn").Pool(1) as process:  # a peak is of a whole process
             before, peak, learnt = process.apply(memory_of, (options.dataset, options.threads))
         with tempfile.TemporaryDirectory() as folder:
-            calibrator = Contender(CALIBRATOR, options.dataset, 50, folder, clock=clock)
+            unit = calibrator(options.dataset, folder)
             contenders = []
             for variant in options.variants:
                 settings = OFFICIAL_SETTING | VARIANTS[variant]
-                contenders.append(
-                    Contender("LeCDSR", options.dataset, WINDOW, folder, settings, random_features, clock)
-                )
+                contenders.append(Contender("LeCDSR", options.dataset, WINDOW, folder, settings, random_features))
                 contenders[-1].name = f"LeCDSR, {variant}"
-            for contender in [calibrator, *contenders]:
-                contender.step()  # warm-up
-                contender.seconds.clear()
+            for contender in [unit, *contenders]:
+                contender.warm_up()
             for _ in range(options.rounds):
-                calibrator.step()
+                unit.step()
                 for contender in contenders:
-                    for _ in range(3):
-                        contender.step()
+                    contender.step(3)
     except CDSRError as error:
         print(f"skipped: {error}")
         return 0
-    kind = "processor seconds" if options.processor_time else "seconds"
-    print(f"{options.dataset}, {kind}, {torch.get_num_threads()} threads, torch {torch.__version__}")
-    base = statistics.median(calibrator.seconds)
+    print(f"{options.dataset}, {kind} seconds, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    base = unit.median(kind)
     official = OFFICIAL_CALIBRATOR / OFFICIAL_LECDSR
-    print(f"{'RecBole ' + calibrator.name:55s} {base:8.3f} s")
+    print(f"{'RecBole ' + unit.name:55s} {base:8.3f} s")
     for contender in contenders:
-        median = statistics.median(contender.seconds)
+        median = contender.median(kind)
         ratio = base / median
         print(f"{contender.name:55s} {median:8.3f} s   1 : {ratio:.1f}   {ratio / official:.1f} x the official code")
     print(f"{'official LeCDSR (measured elsewhere)':55s} {OFFICIAL_LECDSR:8.3f} s   1 : {official:.1f}")

@@ -18,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from measuring import Stopwatch
+
 from recbole_cdsr.llm.generator import ChatRequest
 from recbole_cdsr.llm.openai_generator import OpenAIGenerator
 from recbole_cdsr.llm.request_runner import run_requests
@@ -58,15 +60,15 @@ def measure(url: str, cache_file: Path, options: argparse.Namespace) -> float:
     requests = [ChatRequest(chat, "p-1") for chat in chats]
     allowed = options.concurrency / options.seconds
     with ResponseCache(cache_file) as cache:
-        begun, processor = time.perf_counter(), time.process_time()
-        run_requests(generator, requests, cache)
-        seconds, processor = time.perf_counter() - begun, time.process_time() - processor
-        begun = time.perf_counter()
-        run_requests(generator, requests, cache)
-        again = time.perf_counter() - begun
-    rate = options.requests / seconds
+        with Stopwatch() as first:
+            run_requests(generator, requests, cache)
+        with Stopwatch() as again:
+            run_requests(generator, requests, cache)
+    rate = options.requests / first.wall
     print(f"{rate:.1f} requests/s of {allowed:.0f} that the service allows: {rate / allowed:.1%}")
-    print(f"CPU: {1000 * processor / options.requests:.2f} ms a request; from the cache: {again:.2f} s for all")
+    print(
+        f"CPU: {1000 * first.processor / options.requests:.2f} ms a request; from the cache: {again.wall:.2f} s for all"
+    )
     print(f"load average of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     return rate / allowed
 

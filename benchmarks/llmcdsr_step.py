@@ -2,27 +2,23 @@
 
 `python benchmarks/llmcdsr_step.py [--dataset food-kitchen] [--rounds 5]`
 
-One step is 128 users, 32 users with recalled items and 128 overlapped users who judge the shadow step. The calibrator
-is RecBole's SASRec on 2,048 prefix rows, window 50, cross-entropy over all items. Absolute times are of the machine at
-hand; what can be quoted is the ratio of the two steps, next to the same ratio of the official code, which was measured
-elsewhere with the same calibrator. The share of the meta step is what a step costs more than one without meta-learning.
-The projections and the tables that items are recalled from are random here: the time of a step does not depend on what
-they hold, and nothing has to be pre-trained first.
+One step is 128 users, 32 users with recalled items and 128 overlapped users who judge the shadow step. The calibrator,
+and what can be quoted of it, is told in `contender.py`. The share of the meta step is what a step costs more than one
+without meta-learning. The projections and the tables that items are recalled from are random here: the time of a step
+does not depend on what they hold, and nothing has to be pre-trained first.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
-import resource
-import statistics
 import sys
 import tempfile
-from time import process_time
 
 import torch
+from contender import OFFICIAL_CALIBRATOR, Contender, calibrator
+from measuring import peak_mib
 from recbole.data.interaction import Interaction
-from training_step import CALIBRATOR, OFFICIAL_CALIBRATOR, Contender
 
 from recbole_cdsr.errors import CDSRError
 
@@ -47,35 +43,6 @@ class MetaContender(Contender):
         return self.trainer._step_loss(batch)
 
 
-class Clock:
-    """Wall-clock and processor seconds of a contender's steps."""
-
-    def __init__(self, contender: Contender) -> None:
-        self.contender = contender
-        self.processor: list[float] = []
-
-    def step(self, count: int = 1) -> None:
-        """Step that many times."""
-        for _ in range(count):
-            start = process_time()
-            self.contender.step()
-            self.processor.append(process_time() - start)
-
-    def reset(self) -> None:
-        """Forget the warm-up."""
-        self.contender.seconds.clear()
-        self.processor.clear()
-
-    def medians(self) -> tuple[float, float]:
-        """Of both, in seconds."""
-        return statistics.median(self.contender.seconds), statistics.median(self.processor)
-
-
-def peak_megabytes() -> float:
-    """Most memory that this process has held."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def main() -> int:
     """Run both in turns and print medians, shares and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -86,28 +53,26 @@ def main() -> int:
     logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         try:
-            ours = Clock(MetaContender(options.dataset, folder, inner_optimizer=options.inner_optimizer))
+            ours = MetaContender(options.dataset, folder, inner_optimizer=options.inner_optimizer)
         except CDSRError as error:
             print(f"skipped: {error}")
             return 0
-        loaded = peak_megabytes()
-        ours.step(STEPS_A_ROUND)
-        trained = peak_megabytes()
-        without_meta = Clock(MetaContender(options.dataset, folder, meta_learning=False))
-        calibrator = Clock(Contender(CALIBRATOR, options.dataset, 50, folder))
-        without_meta.step(STEPS_A_ROUND)
-        calibrator.step()
-        for clock in (ours, without_meta, calibrator):
-            clock.reset()
+        loaded = peak_mib()
+        ours.warm_up(STEPS_A_ROUND)
+        trained = peak_mib()
+        without_meta = MetaContender(options.dataset, folder, meta_learning=False)
+        unit = calibrator(options.dataset, folder)
+        without_meta.warm_up(STEPS_A_ROUND)
+        unit.warm_up()
         for _ in range(options.rounds):
-            calibrator.step()
-            for clock in (ours, without_meta):
-                clock.step(STEPS_A_ROUND)
+            unit.step()
+            for contender in (ours, without_meta):
+                contender.step(STEPS_A_ROUND)
     print(f"{options.dataset}, {torch.get_num_threads()} threads, torch {torch.__version__}, {options.inner_optimizer}")
     print(f"{'':44s} {'wall (s)':>9s} {'processor (s)':>14s}")
-    base, step, plain = calibrator.medians(), ours.medians(), without_meta.medians()
+    base, step, plain = ([each.median(kind) for kind in ("wall", "processor")] for each in (unit, ours, without_meta))
     for name, (wall, processor) in {
-        f"RecBole {calibrator.contender.name}": base,
+        f"RecBole {unit.name}": base,
         "LLMCDSR, window 50, batch 128 + 32 + 128": step,
         "the same without meta-learning": plain,
     }.items():
