@@ -30,6 +30,7 @@ from recbole_cdsr.llm.openai_answers import (
 )
 from recbole_cdsr.llm.openai_generator import OpenAIGenerator
 from recbole_cdsr.llm.request_limits import RequestLimits
+from recbole_cdsr.llm.request_report import counted
 from recbole_cdsr.llm.request_runner import chat_entries
 from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
 
@@ -93,18 +94,14 @@ class BatchImport:
     def describe(self) -> str:
         """A sentence or two for the log."""
         parts = [f"{self.answered:,} new answers", f"{self.known:,} known"]
-        parts += [
-            f"{count:,} {word}"
-            for count, word in (
-                (self.empty, "empty"),
-                (self.truncated, "cut off at the token limit"),
-                (self.refused, "withheld by a content filter"),
-                (self.not_exported, "not exported from this cache"),
-                (len(self.failed), "failed"),
-                (len(self.damaged), "lines that are no results"),
-            )
-            if count
-        ]
+        parts += counted(
+            (self.empty, "empty"),
+            (self.truncated, "cut off at the token limit"),
+            (self.refused, "withheld by a content filter"),
+            (self.not_exported, "not exported from this cache"),
+            (len(self.failed), "failed"),
+            (len(self.damaged), "lines that are no results"),
+        )
         text = (
             f"{self.lines:,} results: {', '.join(parts)}; {self.prompt_tokens:,} + {self.completion_tokens:,} tokens."
         )

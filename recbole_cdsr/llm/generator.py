@@ -186,6 +186,17 @@ def without_reasoning(text: str) -> str:
     return "" if text.lstrip().startswith("<think>") else text  # cut off while it was thinking
 
 
+def model_provenance(generator: TextGenerator) -> dict[str, Any]:
+    """What the provenance of every generator with a model begins with."""
+    return {
+        "name": generator.name,
+        "backend": generator.backend,
+        "model": generator.model,
+        "parameters": dict(generator.parameters),
+        "llm": generator.model,
+    }
+
+
 class OfflineGenerator:
     """The generator that is no LLM and says so: texts that the caller makes from the data.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -210,6 +210,37 @@ def loading(key: str, model: LocalModel, what: str) -> Iterator[None]:
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()
+
+
+def in_halves(
+    batch: Sequence[Any], compute: Callable[[Sequence[Any]], list[Any]], too_large: Callable[[Any], str]
+) -> list[Any]:
+    """Compute a batch without gradients; in halves where the device has not the memory for all of it.
+
+    Parameters
+    ----------
+    batch
+        Texts or prompts, at least one.
+    compute
+        From some of them to a list; the lists of halves are joined.
+    too_large
+        What to say, in a sentence, of a single one that does not fit.
+
+    Raises
+    ------
+    FeatureError
+        A single one does not fit.
+    """
+    import torch
+
+    with suppress(torch.OutOfMemoryError), torch.inference_mode():
+        return compute(batch)
+    # Not inside an `except`: the error would keep alive what has to be given back.
+    torch.cuda.empty_cache()
+    if len(batch) == 1:
+        raise FeatureError(too_large(batch[0]))
+    half = len(batch) // 2
+    return in_halves(batch[:half], compute, too_large) + in_halves(batch[half:], compute, too_large)
 
 
 def library() -> str:

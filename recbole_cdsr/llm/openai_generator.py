@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from recbole_cdsr.llm.generator import Answer, Chat
+from recbole_cdsr.llm.generator import Answer, Chat, model_provenance
 from recbole_cdsr.llm.openai_answers import MalformedAnswerError, chat_answer, refused
 from recbole_cdsr.llm.openai_endpoint import OpenAIEndpoint, WithheldError
 from recbole_cdsr.llm.tokens import ModelTokenizer
@@ -70,14 +70,7 @@ class OpenAIGenerator:
 
     def provenance(self) -> dict[str, Any]:
         """`name`, `backend`, `model`, `parameters`, `llm`, and the service's `address`."""
-        return {
-            "name": self.name,
-            "backend": self.backend,
-            "model": self.model,
-            "parameters": dict(self.parameters),
-            "llm": self.model,
-            "address": self.endpoint.address,
-        }
+        return model_provenance(self) | {"address": self.endpoint.address}
 
     def body(self, chat: Chat) -> dict[str, Any]:
         """What is sent besides the model's name."""

@@ -9,6 +9,11 @@ from recbole_cdsr.llm.generator import Answer
 from recbole_cdsr.llm.response_cache import GivenUp
 
 
+def counted(*counts: tuple[int, str]) -> list[str]:
+    """Numbers with their words, those that are not 0."""
+    return [f"{count:,} {word}" for count, word in counts if count]
+
+
 @dataclass
 class RequestReport:
     """Counts of one run of requests.
@@ -68,18 +73,14 @@ class RequestReport:
     def describe(self) -> str:
         """One or two sentences for the log."""
         parts = [f"{self.cached:,} known", f"{self.asked:,} answered now"]
-        parts += [
-            f"{count:,} {word}"
-            for count, word in (
-                (self.not_in_shard, "in other shards"),
-                (self.empty, "empty"),
-                (self.truncated, "cut off at the token limit"),
-                (self.refused, "withheld by a content filter"),
-                (self.retries, "calls repeated"),
-                (len(self.given_up), "given up"),
-            )
-            if count
-        ]
+        parts += counted(
+            (self.not_in_shard, "in other shards"),
+            (self.empty, "empty"),
+            (self.truncated, "cut off at the token limit"),
+            (self.refused, "withheld by a content filter"),
+            (self.retries, "calls repeated"),
+            (len(self.given_up), "given up"),
+        )
         text = f"{self.distinct:,} requests: {', '.join(parts)}"
         if self.asked:
             about = "about " if self.estimated_tokens else ""

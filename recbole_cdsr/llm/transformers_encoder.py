@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import local_models
 from recbole_cdsr.llm.text_batches import encode_in_batches
 
@@ -112,20 +111,15 @@ class TransformersEncoder:
         )
 
     def _encoded(self, texts: list[str]) -> np.ndarray:
-        import torch
-
-        try:
-            with torch.inference_mode():
-                return self._pooled(texts).float().cpu().numpy()  # [B, D]
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            if len(texts) == 1:
-                raise FeatureError(
-                    f"The device has not the memory for {self.name} with a text of up to {self.max_tokens} tokens; set "
-                    "llm_device_map=auto, llm_dtype=bfloat16, or a smaller llm_encoder_max_tokens."
-                ) from None
-            half = len(texts) // 2
-            return np.concatenate([self._encoded(texts[:half]), self._encoded(texts[half:])])
+        parts = local_models.in_halves(
+            texts,
+            lambda some: [self._pooled(some).float().cpu().numpy()],  # [b, D]
+            lambda text: (
+                f"The device has not the memory for {self.name} with a text of up to {self.max_tokens} tokens; set "
+                "llm_device_map=auto, llm_dtype=bfloat16, or a smaller llm_encoder_max_tokens."
+            ),
+        )
+        return np.concatenate(parts)  # [B, D]
 
     def _pooled(self, texts: list[str]) -> Any:
         model, tokenizer = self._model(), self._tokenizer()

@@ -10,7 +10,7 @@ from typing import Any
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import local_models
 from recbole_cdsr.llm.chat_templates import PLAIN, prompt_of
-from recbole_cdsr.llm.generator import Answer, Chat
+from recbole_cdsr.llm.generator import Answer, Chat, model_provenance
 
 BACKEND = "transformers"
 # Where a model without a chat template begins to speak for the user.
@@ -89,12 +89,7 @@ class TransformersGenerator:
 
     def provenance(self) -> dict[str, Any]:
         """`name`, `backend`, `model`, `parameters` (with the revision or hashes), `llm`, `library`, `template`."""
-        return {
-            "name": self.name,
-            "backend": self.backend,
-            "model": self.model,
-            "parameters": dict(self.parameters),
-            "llm": self.model,
+        return model_provenance(self) | {
             "library": local_models.library(),
             "template": "of the tokenizer" if getattr(self._tokenizer(), "chat_template", None) else PLAIN,
         }
@@ -137,20 +132,14 @@ class TransformersGenerator:
     def _answers(self, prompts: list[list[int]]) -> list[Answer]:
         if not prompts:
             return []
-        import torch
-
-        try:
-            with torch.inference_mode():
-                new = self._continued(prompts).tolist()  # [B, <= max_new_tokens]
-        except torch.OutOfMemoryError:
-            torch.cuda.empty_cache()
-            if len(prompts) == 1:
-                raise FeatureError(
-                    f"The device has not the memory for {self.model} with a prompt of {len(prompts[0])} tokens; set "
-                    "llm_device_map=auto, llm_dtype=bfloat16, or take a smaller model."
-                ) from None
-            half = len(prompts) // 2
-            return self._answers(prompts[:half]) + self._answers(prompts[half:])
+        new = local_models.in_halves(
+            prompts,
+            lambda some: self._continued(some).tolist(),  # [b, <= max_new_tokens]
+            lambda prompt: (
+                f"The device has not the memory for {self.model} with a prompt of {len(prompt)} tokens; set "
+                "llm_device_map=auto, llm_dtype=bfloat16, or take a smaller model."
+            ),
+        )
         return [self._answer(prompt, tokens) for prompt, tokens in zip(prompts, new, strict=True)]
 
     def _continued(self, prompts: list[list[int]]) -> Any:
