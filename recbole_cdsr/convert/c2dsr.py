@@ -28,9 +28,9 @@ import pandas as pd
 
 from recbole_cdsr.convert.amazon_text import AmazonDetails, find_metadata, item_table
 from recbole_cdsr.convert.c2dsr_files import read_item_list, read_lines
-from recbole_cdsr.convert.options import add_output_options, add_split_options, check_split_options, parse_share
+from recbole_cdsr.convert.options import add_output_options, add_release_options, check_split_options, parse_share
 from recbole_cdsr.convert.raw_file import RawFile, find_raw_file
-from recbole_cdsr.convert.release import Release, Sequences, check_faults, draw_users
+from recbole_cdsr.convert.release import Release, Sequences, check_draw, check_faults, describe_draws, draw_users
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges
@@ -113,10 +113,7 @@ def convert_c2dsr(
         check_domain_name(domain)
     if sequences not in SEQUENCES:
         raise ConfigError(f"--sequences: {sequences!r} is unknown; choose one of {', '.join(SEQUENCES)}.")
-    if max_users is not None and max_users < 1:
-        raise ConfigError(f"--max-users: {max_users} leaves nobody; give 1 or more.")
-    if seed < 0:
-        raise ConfigError(f"--seed: {seed} is negative; give 0 or more.")
+    check_draw(max_users, seed)
     metadata = dict(metadata or {})
     if unknown := [domain for domain in metadata if domain not in domains]:
         raise ConfigError(f"--metadata: {unknown[0]!r} is no domain of {','.join(domains)}.")
@@ -143,15 +140,11 @@ def convert_c2dsr(
         for part, lines in read.items()
     }
     options: dict[str, object] = {"domains": ",".join(domains), "sequences": sequences}
-    chosen = {
-        "variant": variant,
-        "metadata": ",".join(f"{domain}={path.name}" for domain, path in metadata.items()) or None,
-        "max_users": max_users,
-        "overlap_ratio": overlap_ratio,
-        "recbole_benchmark": recbole_benchmark,
-        "seed": None if max_users is None and overlap_ratio is None else seed,
-    }
-    options.update({key: value for key, value in chosen.items() if value is not None})
+    if variant is not None:
+        options["variant"] = variant
+    if metadata:
+        options["metadata"] = ",".join(f"{domain}={path.name}" for domain, path in metadata.items())
+    options |= describe_draws(max_users, overlap_ratio, recbole_benchmark, seed)
     release = Release(
         name=name,
         converter="c2dsr",
@@ -233,10 +226,7 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
     add("--sequences", choices=SEQUENCES, default="lines", help="every line is a sequence (default), or join a user's")
     add("--variant", choices=list(VARIANTS), help="read the files with or without _new (default: new if there)")
     add("--max-users", type=int, metavar="N", help="keep N training users drawn at random (all evaluation lines stay)")
-    add("--seed", type=int, default=2026, metavar="S", help="seed of every random draw (default 2026)")
-    add("--max-malformed", default="1%", metavar="SHARE", help="largest share of malformed lines (default 1%%)")
-    add("--synthetic", action="store_true", help="the raw files were made by a program; the card then says so")
-    add_split_options(parser)
+    add_release_options(parser)
     parser.set_defaults(convert=_convert)
 
 

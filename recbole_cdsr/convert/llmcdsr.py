@@ -20,9 +20,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from recbole_cdsr.convert.options import add_output_options, add_split_options, check_split_options, parse_share
+from recbole_cdsr.convert.options import add_output_options, add_release_options, check_split_options, parse_share
 from recbole_cdsr.convert.raw_file import RawFile
-from recbole_cdsr.convert.release import Release, Sequences, check_faults, draw_users, report_faults
+from recbole_cdsr.convert.release import (
+    Release,
+    Sequences,
+    check_draw,
+    check_faults,
+    describe_draws,
+    draw_users,
+    report_faults,
+)
 from recbole_cdsr.convert.safe_pickle import load_plain_dict
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
 from recbole_cdsr.data.card import source_files
@@ -103,10 +111,7 @@ def convert_llmcdsr(
     domains = _checked_domains(domains)
     if split not in SPLITS:
         raise ConfigError(f"--split: {split!r} is unknown; choose one of {', '.join(SPLITS)}.")
-    if max_users is not None and max_users < 1:
-        raise ConfigError(f"--max-users: {max_users} leaves nobody; give 1 or more.")
-    if seed < 0:
-        raise ConfigError(f"--seed: {seed} is negative; give 0 or more.")
+    check_draw(max_users, seed)
 
     # Read and check everything first, write afterwards.
     paths = _release_files(raw_dir)
@@ -137,10 +142,7 @@ def convert_llmcdsr(
         kept = {"train": training.take(drawn), "valid": parts["valid"], "test": parts["test"]}
 
     options: dict[str, object] = {"domains": ",".join(domains), "split": split}
-    chosen = {"max_users": max_users, "overlap_ratio": overlap_ratio, "recbole_benchmark": recbole_benchmark}
-    options.update({key: value for key, value in chosen.items() if value is not None})
-    if max_users is not None or overlap_ratio is not None:
-        options["seed"] = seed
+    options |= describe_draws(max_users, overlap_ratio, recbole_benchmark, seed)
     described = {file.path: file.describe() for file in files.values()}
     release = Release(
         name=name,
@@ -317,10 +319,7 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
         metavar="N",
         help="keep N users drawn at random: training users of the official split, all users for loo",
     )
-    add("--seed", type=int, default=2026, metavar="S", help="seed of every random draw (default 2026)")
-    add("--max-malformed", default="1%", metavar="SHARE", help="largest share of malformed lines (default 1%%)")
-    add("--synthetic", action="store_true", help="the raw files were made by a program; the card then says so")
-    add_split_options(parser)
+    add_release_options(parser)
     parser.set_defaults(convert=_convert)
 
 

@@ -125,6 +125,15 @@ def add_selection_options(parser: argparse.ArgumentParser, presets: Mapping[str,
     add_split_options(parser)
 
 
+def add_release_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every source of a pre-split release has besides its own options."""
+    add = parser.add_argument
+    add("--seed", type=int, default=2026, metavar="S", help="seed of every random draw (default 2026)")
+    add("--max-malformed", default="1%", metavar="SHARE", help="largest share of malformed lines (default 1%%)")
+    add("--synthetic", action="store_true", help="the raw files were made by a program; the card then says so")
+    add_split_options(parser)
+
+
 def add_split_options(parser: argparse.ArgumentParser) -> None:
     """Add `--overlap-ratio` and `--recbole-benchmark`, which every source has."""
     add = parser.add_argument

@@ -23,7 +23,7 @@ from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.convert.writer import write_dataset
 from recbole_cdsr.data.atomic import readable_users
 from recbole_cdsr.data.card import DatasetCard, count_interactions, count_splits
-from recbole_cdsr.errors import DataError
+from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges
 
 
@@ -212,6 +212,27 @@ class Release:
         for domain in domains:
             if missing := int(empty.get(domain["name"], 0)):
                 domain["items_without_text"] = missing
+
+
+def check_draw(max_users: int | None, seed: int) -> None:
+    """Raise `ConfigError` for a draw of users that cannot be made."""
+    if max_users is not None and max_users < 1:
+        raise ConfigError(f"--max-users: {max_users} leaves nobody; give 1 or more.")
+    if seed < 0:
+        raise ConfigError(f"--seed: {seed} is negative; give 0 or more.")
+
+
+def describe_draws(
+    max_users: int | None, overlap_ratio: float | None, recbole_benchmark: int | None, seed: int
+) -> dict[str, object]:
+    """What the card says of options that all releases share: those given, and the seed where something is drawn."""
+    given: dict[str, object] = {
+        "max_users": max_users,
+        "overlap_ratio": overlap_ratio,
+        "recbole_benchmark": recbole_benchmark,
+        "seed": None if max_users is None and overlap_ratio is None else seed,
+    }
+    return {key: value for key, value in given.items() if value is not None}
 
 
 def report_faults(file: RawFile, faults: Mapping[int, str]) -> None:
