@@ -6,11 +6,9 @@ or a checkpoint per domain) and keeps the run: `last` every epoch, `best` when t
 
 from __future__ import annotations
 
-import importlib
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from time import time
 from typing import Any
@@ -19,11 +17,10 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType, get_trainer, set_color
+from recbole.utils import ModelType, set_color
 from tqdm import tqdm
 
 from recbole_cdsr.config import OUR_MODELS, CDSRConfig
-from recbole_cdsr.config_names import OUR_TRAINERS
 from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
 from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
@@ -398,30 +395,3 @@ class CDSRTrainerMixin:
         self.train_loss_dict = dict(selection["train_losses"])
         self.seconds = dict(selection["seconds"])
         self.seconds_before = float(selection["seconds_total"])
-
-
-@cache
-def trainer_class_for(model_type: ModelType, model_name: str) -> type:
-    """The trainer of a model: this layer over the one RecBole would pick.
-
-    Parameters
-    ----------
-    model_type, model_name
-        As RecBole's `get_trainer` takes them.
-
-    Raises
-    ------
-    ConfigError
-        RecBole's trainer for this kind of model does not rank items (gradient-boosted trees).
-    """
-    if model_name in OUR_TRAINERS:
-        return getattr(importlib.import_module(OUR_TRAINERS[model_name]), f"{model_name}Trainer")
-    base = get_trainer(model_type, model_name)
-    if issubclass(base, CDSRTrainerMixin):
-        return base
-    plain = importlib.import_module("recbole.trainer").Trainer
-    if not issubclass(base, plain):
-        raise ConfigError(
-            f"{model_name} is trained by {base.__name__}, which does not rank items; choose another model."
-        )
-    return type(f"CrossDomain{base.__name__}", (CDSRTrainerMixin, base), {})
