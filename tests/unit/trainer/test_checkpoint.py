@@ -96,8 +96,8 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(tmp_path
     big = np.zeros(2_000_000, dtype=np.float32)  # some milliseconds of writing
     save_checkpoint(path, {"count": 0, "big": big})
     caught_writing = progress = attempt = 0
-    deadline = time.monotonic() + 60
-    # On a machine with other work a child may get nowhere in its time; then there are more attempts.
+    deadline = time.monotonic() + 90
+    # On a machine with other work a child may get nowhere in its time; then there are more attempts, and longer ones.
     while attempt < 12 or (not (progress and caught_writing) and time.monotonic() < deadline):
         before = load_checkpoint(path)["count"]
         child = os.fork()
@@ -106,7 +106,7 @@ def test_a_kill_in_the_middle_of_writing_leaves_the_previous_checkpoint(tmp_path
             while True:
                 count += 1
                 save_checkpoint(path, {"count": count, "big": big + np.float32(count)})
-        time.sleep(0.03 + 0.007 * (attempt % 12))
+        time.sleep(0.03 * 1.12**attempt)
         attempt += 1
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
