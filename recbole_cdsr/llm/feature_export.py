@@ -24,7 +24,7 @@ from recbole_cdsr.llm.item_table import item_table
 from recbole_cdsr.llm.settings import FeatureSettings
 
 EXPORTED = ("items", "profiles")
-_NUMBERS_AT_ONCE = 1_000_000
+_NUMBERS_AT_ONCE = 250_000
 # Up to here powers of ten are float64 numbers, so that dividing by one rounds once.
 _POWERS_OF_TEN = np.array([float(f"1e{power}") for power in range(23)])
 _FEWEST_DIGITS, _MOST_DIGITS = 6, 9  # of a decimal: what any float32 keeps, what no float32 needs more of
