@@ -143,7 +143,8 @@ def test_filled_rows(golden: Golden) -> None:
     filled = noisy.filled(model.recalled_items(noisy))
     windows = golden.arrays["out/noisy_seq"]
     assert np.array_equal(filled.items.numpy(), windows[windows > 0])
-    assert len(noisy.pseudo_positions)
+    of_other_domain = (windows > 0) & ((windows > golden.meta["nA"]) == (golden.arrays["in/gen_domain"] == 0)[:, None])
+    assert len(noisy.pseudo_positions) == of_other_domain.sum()  # in short windows there may be none left
 
 
 @pytest.mark.parametrize("inner", ["adam", "sgd"])
