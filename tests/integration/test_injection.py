@@ -162,7 +162,7 @@ class TestGoingOn:
             calls.append(dataset)
             return build_llm_features(config, dataset)
 
-        monkeypatch.setattr("recbole_cdsr.data.dataset.build_llm_features", build)
+        monkeypatch.setattr("recbole_cdsr.data.cross_domain.build_llm_features", build)
         settings = {"epochs": 1, "llm_injection": "adapter", "item_features_file": str(item_features(tiny))}
         first, second = (run("BPR", tiny, saved=False, **settings) for _ in range(2))
         assert first["train_losses"] == second["train_losses"]
