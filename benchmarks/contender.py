@@ -19,6 +19,7 @@ from recbole.data.interaction import Interaction
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.data.loaders import prepare_loaders
+from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.quick_start import create_dataset
 from recbole_cdsr.trainer import trainer_class_for
 
@@ -46,10 +47,13 @@ class Contender:
         prepare(data)
         self.loader, _, _ = prepare_loaders(config, data)
         self.model = config.model_class(config, self.loader._dataset).to(config["device"])
+        if config[trimmed_windows.KEY]:
+            trimmed_windows.trim(self.model)
         self.trainer = trainer_class_for(config["MODEL_TYPE"], model)(config, self.model)
         self.optimizer = self.trainer.optimizer
         self.batches: Iterator = _forever(self.loader)
-        self.name = f"{model}, window {window}, batch {config['train_batch_size']}"
+        trimmed = " without padding" if config[trimmed_windows.KEY] else ""
+        self.name = f"{model}{trimmed}, window {window}, batch {config['train_batch_size']}"
         self.steps: list[Stopwatch] = []
 
     def step(self, count: int = 1) -> None:

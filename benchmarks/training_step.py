@@ -34,19 +34,21 @@ def main() -> int:
         try:
             unit = calibrator(options.dataset, folder)
             contenders = [Contender(m, options.dataset, w, folder) for m in options.models for w in WINDOWS]
+            trimmed = Contender("SASRec", options.dataset, 50, folder, {"trim_windows": True})
         except CDSRError as error:
             print(f"skipped: {error}")
             return 0
-        for contender in [unit, *contenders]:
+        for contender in [unit, trimmed, *contenders]:
             contender.warm_up()
         for _ in range(options.rounds):
             unit.step()
+            trimmed.step()
             for contender in contenders:
                 contender.step(10)
     print(f"{options.dataset}, {torch.get_num_threads()} threads, torch {torch.__version__}")
     base = unit.median()
     print(f"{'RecBole ' + unit.name:45s} {base:8.3f} s")
-    for contender in contenders:
+    for contender in [trimmed, *contenders]:
         median = contender.median()
         print(f"{contender.name:45s} {median:8.3f} s   1 : {base / median:.1f} of the calibrator")
     for window, seconds in OFFICIAL_LLM4CDSR.items():

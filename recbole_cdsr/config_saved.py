@@ -93,5 +93,7 @@ def fingerprint(plain: Mapping[str, Plain]) -> str:
     if training.get(injection_settings.KEY) in (None, injection_settings.OFF):
         for key in (injection_settings.KEY, *injection_settings.READ_BY):  # nothing reads them
             training.pop(key, None)
+    if not training.get("trim_windows"):  # nothing reads it
+        training.pop("trim_windows", None)
     training["eval_candidates"] = training["eval_candidates"][:1]  # the entry that selects the model
     return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]

@@ -22,6 +22,7 @@ from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
+from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.model.injection import inject, plan_injection
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
@@ -63,6 +64,8 @@ def run_recbole_cdsr(
     started = time()
     config = CDSRConfig(model, dataset, config_file_list, config_dict, command_line=command_line)
     results.check_writable(config["result_file"])
+    if config[trimmed_windows.KEY]:
+        trimmed_windows.check_trimmable(config["model"])
     interaction_files(Path(config["data_path"]), config["dataset"])  # a wrong name is answered before all else
     init_seed(config["seed"], config["reproducibility"])
     _start_logging(config)
@@ -92,6 +95,8 @@ def run_recbole_cdsr(
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
     network = _build_model(config, train_data._dataset)
     features_seconds += _inject_features(config, network, data)
+    if config[trimmed_windows.KEY]:
+        trimmed_windows.trim(network)
     network = network.to(config["device"])
     logger.info(network)
     _log_flops(config, network, data)
