@@ -72,7 +72,9 @@ def of_run(
         "test": trainer.report.as_result_dict(),
         "notes": trainer.notes,
         "epochs": len(trainer.train_loss_dict),
+        "budget": trainer.ended_by_cap,
         "train_losses": [float(loss) for loss in trainer.train_loss_dict.values()],
+        "valid_scores": [{"epoch": epoch, "score": score} for epoch, score in trainer.valid_scores.items()],
     }
 
 
@@ -87,7 +89,9 @@ def not_applicable(config: CDSRConfig, data: CrossDomainDataset, reason: str, se
         "test": cells | {name: dict(cells) for name in config["eval_candidates"]},
         "reason": reason,
         "epochs": 0,
+        "budget": False,
         "train_losses": [],
+        "valid_scores": [],
         "seconds": {"features": 0.0, "training": 0.0, "evaluation": 0.0, "total": seconds},
         "run_dir": None,
     }

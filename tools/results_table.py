@@ -59,7 +59,7 @@ def table(results: list[dict]) -> str:
 
 def capped(result: dict) -> bool:
     """Whether training ended at the most epochs it was given, not by itself: such a cell supports no claim."""
-    return result["epochs"] >= result["config"]["epochs"]
+    return result.get("budget", result["epochs"] >= result["config"]["epochs"])  # older files do not say
 
 
 def epoch_text(best_epoch: int | dict[str, int] | None) -> str:

@@ -46,6 +46,8 @@ class CDSRTrainerMixin:
         Epoch (0-based) of the selected state; None where nothing was selected.
     domain_selection
         With `select: per_domain` the best epoch and results of each domain, else None.
+    valid_scores
+        What each validated epoch (0-based) was judged by for the selection.
     seconds
         Wall-clock seconds spent in `training` and `evaluation` (validation and test), resumed parts included.
     started
@@ -86,6 +88,7 @@ class CDSRTrainerMixin:
         self.domain_selection: DomainSelection | None = None
         if config["select"] == "per_domain":
             self.domain_selection = DomainSelection(self.valid_metric, self.valid_metric_bigger)
+        self.valid_scores: dict[int, float] = {}
         self.seconds = {"training": 0.0, "evaluation": 0.0}
         self.started = time()
         self.seconds_before = 0.0
@@ -137,6 +140,7 @@ class CDSRTrainerMixin:
             self.logger.info(set_color("Run directory", "blue") + f": {self.run.path}")
 
         def after_validation(epoch: int, score: float) -> None:
+            self.valid_scores[epoch] = float(score)
             self._keep_epoch(epoch)
             if callback_fn is not None:
                 callback_fn(epoch, score)
@@ -170,6 +174,15 @@ class CDSRTrainerMixin:
             f"learning_rate (now {self.config['learning_rate']:g}) or set clip_grad_norm, as in "
             f"{{max_norm: 5}}.{kept}"
         )
+
+    @property
+    def ended_by_cap(self) -> bool:
+        """Whether `epochs` ended training while early stopping still waited for a better validation."""
+        return self._validates and len(self.train_loss_dict) >= self.config["epochs"] and not self._stopped_early
+
+    @property
+    def _stopped_early(self) -> bool:
+        return self.cur_step > self.stopping_step
 
     # ------------------------------------------------------------------------------------------------ judging
     def _evaluator(self, dataset: CrossDomainDataset) -> ProtocolEvaluator:
@@ -347,6 +360,7 @@ class CDSRTrainerMixin:
             "best_epoch": self.best_epoch,
             "domains": None if self.domain_selection is None else self.domain_selection.state(),
             "train_losses": dict(self.train_loss_dict),
+            "valid_scores": dict(self.valid_scores),
             "seconds": dict(self.seconds),
             "seconds_total": self.seconds_before + time() - self.started,
         }
@@ -372,8 +386,7 @@ class CDSRTrainerMixin:
             restore_optimizers(self, state["optimizers"])
             self._restore_selection(state["selection"])
             self._epoch = state["epoch"]
-            stopped = self.cur_step > self.stopping_step
-            self.start_epoch = self.epochs if stopped else state["epoch"] + 1
+            self.start_epoch = self.epochs if self._stopped_early else state["epoch"] + 1
             restore_random_states(state["random"])
             if self._train_data is not None:
                 self._train_data.generator.set_state(state["loader"])
@@ -393,5 +406,6 @@ class CDSRTrainerMixin:
         if self.domain_selection is not None:
             self.domain_selection.restore(selection["domains"])
         self.train_loss_dict = dict(selection["train_losses"])
+        self.valid_scores = dict(selection["valid_scores"])
         self.seconds = dict(selection["seconds"])
         self.seconds_before = float(selection["seconds_total"])

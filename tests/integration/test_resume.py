@@ -15,7 +15,7 @@ from recbole_cdsr.errors import CheckpointError, ConfigError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
 # What must not tell a resumed run from an uninterrupted one.
-SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs")
+SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "valid_scores", "epochs")
 
 
 def wait_for_epoch(last: Path, epoch: int, process, patience: float = 120) -> None:
@@ -46,6 +46,7 @@ def test_a_killed_run_goes_on_exactly(make_dataset, run, start, arguments, small
     resumed = run(model, tiny, **settings, epochs=epochs, run_dir="run", resume=True)
     straight = run(model, tiny, **settings, epochs=epochs, run_dir="straight")
     assert resumed["epochs"] == epochs
+    assert resumed["budget"] is True
     assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
     one, other = (load_checkpoint(Path(folder) / "last.pth") for folder in ("run", "straight"))
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
@@ -100,8 +101,12 @@ def test_a_run_that_stopped_early_stays_stopped(tiny, run):
     settings = {"epochs": 60, "stopping_step": 1, "learning_rate": 0.05}
     first = run("BPR", tiny, **settings)
     assert first["epochs"] < 60
+    assert first["budget"] is False
     again = run("BPR", tiny, **settings, resume=True)
     assert {key: again[key] for key in SAME} == {key: first[key] for key in SAME}
+    scores = [entry["score"] for entry in first["valid_scores"]]
+    assert [entry["epoch"] for entry in first["valid_scores"]] == list(range(first["epochs"]))
+    assert max(scores) == scores[first["best_epoch"]] == first["best_valid_score"]
     patient = run("BPR", tiny, **settings | {"stopping_step": 3}, resume=True)
     assert patient["epochs"] > first["epochs"]
     assert patient["train_losses"][: first["epochs"]] == first["train_losses"]
