@@ -11,11 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole_cdsr.errors import DataError
-
-try:
-    import fcntl
-except ImportError:  # Windows knows other locks; leftovers stay there
-    fcntl = None
+from recbole_cdsr.files import hold
 
 
 @contextmanager
@@ -60,7 +56,7 @@ def _part_of(target: Path) -> tuple[Path, int | None]:
         except FileExistsError:  # of a process with this number in another container
             continue
         try:
-            if (lock := _lock(part)) is not None:
+            if (lock := hold(part)) is not None:
                 return part, lock
         except OSError:  # a file system without locks
             return part, None
@@ -91,35 +87,8 @@ def _abandoned(target: Path, kind: str) -> Iterator[tuple[Path, int]]:
         if not left.is_dir() or left.is_symlink() or any(left.glob(f"{glob.escape(left.name)}.*")):
             continue
         with suppress(OSError):
-            if (lock := _lock(left)) is not None:
+            if (lock := hold(left)) is not None:
                 yield left, lock
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that holds the folder for this process, None if another holds it or it is gone.
-
-    Raises
-    ------
-    OSError
-        Where folders cannot be locked.
-    """
-    if fcntl is None:
-        raise OSError("no locks")
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
 
 
 def _refuse_foreign(target: Path) -> None:
@@ -146,7 +115,7 @@ def _move_into_place(part: Path, target: Path) -> None:
         try:
             if target.exists():
                 with suppress(OSError):  # a file system without locks
-                    lock = _lock(target)
+                    lock = hold(target)
                 os.rename(target, replaced)
             os.rename(part, target)
         except BaseException:
