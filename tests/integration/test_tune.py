@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
+import sqlite3
 import sys
 import time
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -21,9 +23,9 @@ from recbole_cdsr.cli import main
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 from recbole_cdsr.tune import accounts
 
-REPOSITORY = Path(__file__).parents[2]
+PATIENCE = 300  # seconds, for a machine that is busy with other things
 # Epochs enough for the test to come in time to stop the process.
-LONG = {"epochs": 60, "stopping_step": 1000}
+LONG = {"epochs": 25, "stopping_step": 1000}
 
 
 @pytest.fixture
@@ -36,40 +38,79 @@ def options(tiny, arguments):
     return options
 
 
+class Begun:
+    """The command in a process of its own, which has loaded its libraries already: it was forked from this one."""
+
+    def __init__(self, given, folder):
+        self._printed = [folder / "stdout", folder / "stderr"]
+        self._process = multiprocessing.get_context("fork").Process(target=self._run, args=(given,))
+        self._process.start()
+        self.pid = self._process.pid
+
+    def _run(self, given):
+        for stream, file in zip((1, 2), self._printed, strict=True):
+            os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))  # not pytest's
+        sys.exit(main(given))
+
+    @property
+    def returncode(self):
+        return self._process.exitcode
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def wait(self, patience=PATIENCE):
+        self._process.join(patience)
+        assert self.returncode is not None, "still running"
+
+    def end(self):
+        if self.returncode is None:
+            self.send(signal.SIGCONT)
+            self.send(signal.SIGKILL)
+            self._process.join()
+
+    def printed(self):
+        return tuple(file.read_text(encoding="utf-8") for file in self._printed)
+
+
 @pytest.fixture
-def begin():
-    """Start the command as a process of its own; whatever still runs at the end is killed."""
-    processes = []
+def begin(tmp_path):
+    """Start the command in a process of its own; whatever still runs at the end is killed."""
+    begun = []
 
     def begin(given):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "recbole_cdsr.cli", *given],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
-        )
-        processes.append(process)
-        return process
+        folder = tmp_path / f"process-{len(begun)}"
+        folder.mkdir()
+        begun.append(Begun(given, folder))
+        return begun[-1]
 
     yield begin
-    for process in processes:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
-        process.communicate()
+    for process in begun:
+        process.end()
 
 
 def study_in(output, name="BPR-tiny"):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{output}/study.db")
 
 
-def wait_for(reached, process, patience=120):
-    deadline = time.monotonic() + patience
+def wait_for(reached, process):
+    deadline = time.monotonic() + PATIENCE
     while not reached():
-        if process.poll() is not None:
-            pytest.fail(f"the study ended by itself: {process.communicate()}")
+        if process.returncode is not None:
+            pytest.fail(f"the study ended by itself: {process.printed()}")
         assert time.monotonic() < deadline, "not reached in time"
         time.sleep(0.02)
+
+
+def is_locked(database):
+    with closing(sqlite3.connect(database, timeout=0.5)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        connection.rollback()
+        return False
 
 
 def epoch_of(directory):
@@ -130,7 +171,7 @@ def test_a_killed_study_goes_on_with_the_killed_trial(tiny, options, begin, run,
     given = options("space.yaml", "tuned", own=["--trials=3", "--sampler=random", "--pruner=none"], **LONG)
     process = begin(given)
     wait_for(lambda: epoch_of("tuned/trials/1") >= 2, process)
-    process.send_signal(signal.SIGKILL)
+    process.send(signal.SIGKILL)
     process.wait()
     killed_after = epoch_of("tuned/trials/1")
     assert killed_after < LONG["epochs"] - 1
@@ -176,8 +217,9 @@ def test_two_processes_share_a_grid_and_one_is_killed(options, begin, read_json)
         return False
 
     wait_for(running_in_one, one)
-    one.send_signal(signal.SIGKILL)
-    out, err = other.communicate(timeout=120)
+    one.send(signal.SIGKILL)
+    other.wait()
+    out, err = other.printed()
     assert other.returncode == 0, err
     assert "Traceback" not in err
 
@@ -200,12 +242,17 @@ def test_a_process_that_was_silent_gives_its_trial_away(options, begin, capsys):
     given = options("space.yaml", "tuned", own=["--trials=1", "--pruner=none", "--grace_period=2"], **LONG)
     process = begin(given)
     wait_for(lambda: epoch_of("tuned/trials/0") >= 1, process)
-    process.send_signal(signal.SIGSTOP)
+    process.send(signal.SIGSTOP)
+    while is_locked("tuned/study.db"):  # in the middle of a write, a process that sleeps lets nobody in
+        process.send(signal.SIGCONT)
+        time.sleep(0.05)
+        process.send(signal.SIGSTOP)
     assert main(given) == 0
     assert "waiting for trial 0 of other processes" in capsys.readouterr().out
 
-    process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=60)
+    process.send(signal.SIGCONT)
+    process.wait()
+    out, err = process.printed()
     assert process.returncode == 0, err
     assert "trial 0: given to another process" in out
     assert "Traceback" not in err
@@ -307,8 +354,9 @@ def test_an_interrupt_ends_in_one_line_and_the_study_goes_on(options, begin, rea
     given = options("space.yaml", "tuned", own=["--trials=1", "--pruner=none"], **LONG)
     process = begin(given)
     wait_for(lambda: epoch_of("tuned/trials/0") >= 1, process)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    process.send(signal.SIGINT)
+    process.wait()
+    _, err = process.printed()
     assert process.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("recbole-cdsr: interrupted; what was finished is kept, the same command")
