@@ -44,7 +44,7 @@ setup(
     package_dir={"recbole_cdsr.props": "props"},
     package_data={
         "recbole_cdsr": ["py.typed", "llm/prompt_files/*.yaml"],
-        "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml"],
+        "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml", "tune/*.yaml"],
     },
     install_requires=[RECBOLE, *requirements("requirements.txt")],
     extras_require={

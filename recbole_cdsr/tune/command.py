@@ -32,7 +32,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     parser.add_argument("--model", "-m", help="name of the model, e.g. LLM4CDSR or SASRec")
     parser.add_argument("--dataset", "-d", help="name of the dataset, e.g. douban")
     parser.add_argument("--config_files", help='YAML files of fixed settings, separated by blanks: "a.yaml b.yaml"')
-    parser.add_argument("--space", required=True, metavar="FILE", help="search space: YAML, or RecBole's lines")
+    parser.add_argument(
+        "--space",
+        required=True,
+        metavar="FILE",
+        help="search space: YAML, RecBole's lines, or the name of a bundled one",
+    )
     parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder of trials and findings")
     parser.add_argument(
         "--trials",
@@ -106,6 +111,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace, storage: Storage) -> None:
+    from recbole_cdsr.config_names import props_file
     from recbole_cdsr.tune import report
     from recbole_cdsr.tune.job import Job
     from recbole_cdsr.tune.sampling import grid_size, make_pruner, make_sampler
@@ -113,7 +119,8 @@ def _search(args: argparse.Namespace, storage: Storage) -> None:
     from recbole_cdsr.tune.storage import study_settings
     from recbole_cdsr.tune.worker import Worker
 
-    space = read_space(args.space)
+    bundled = None if Path(args.space).is_file() else props_file("tune", args.space)
+    space = read_space(bundled or args.space)
     job = Job(args.model, args.dataset, args.config_files, args.settings)
     job.check(space)
     n_trials = args.trials or DEFAULT_TRIALS
