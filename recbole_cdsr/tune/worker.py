@@ -151,8 +151,9 @@ class Worker:
         except KeyboardInterrupt:
             trial.set_user_attr(accounts.INTERRUPTED, True)
             raise
-        except TrialPruned:
+        except TrialPruned as pruned:
             trial.set_user_attr("seconds", time.time() - started)
+            print(f"trial {trial.number}: {pruned}", flush=True)
             raise
         except OptunaError:
             raise  # of the storage, not of the trial, which is continued
@@ -184,8 +185,7 @@ class Worker:
                 trial.report(score, epoch)
                 if trial.should_prune():
                     trial.set_user_attr("epochs", epoch + 1)
-                    print(f"trial {trial.number}: pruned after epoch {epoch}, {metric} {score:.4f}", flush=True)
-                    raise TrialPruned
+                    raise TrialPruned(f"pruned after epoch {epoch}, {metric} {score:.4f}")
 
             return self.job.run(drawn, directory, (directory / LAST).is_file(), on_validation)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import optuna
 import pandas as pd
@@ -51,17 +53,7 @@ def test_the_best_stand_first_and_the_earlier_of_equal_ones(space, add, directio
     add(study, None, reason="nan")
     assert [trial.number for trial in report.ranked(study)] == order
     table = report.best_table(study, space, "MRR@5", rows=3).splitlines()
-    assert table[0].split() == [
-        "trial",
-        "valid",
-        "MRR@5",
-        "best",
-        "epoch",
-        "epochs",
-        "seconds",
-        "learning_rate",
-        "mlp_hidden_size",
-    ]
+    assert re.split(r"  +", table[0].strip())[:5] == ["trial", "valid MRR@5", "best epoch", "epochs", "seconds"]
     assert [int(line.split()[0]) for line in table[2:]] == order[:3]
 
 
