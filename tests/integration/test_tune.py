@@ -94,13 +94,27 @@ def study_in(output, name="BPR-tiny"):
     return optuna.load_study(study_name=name, storage=f"sqlite:///{output}/study.db")
 
 
-def wait_for(reached, process):
+def catch(process, output, least=1):
+    """Stop a process (SIGSTOP) in the midst of a trial of at least so many epochs; returns the trial's number.
+
+    In the middle of a write, a process that sleeps lets nobody else into the database: it is woken again.
+    """
+    database = Path(output) / "study.db"
     deadline = time.monotonic() + PATIENCE
-    while not reached():
-        if process.returncode is not None:
-            pytest.fail(f"the study ended by itself: {process.printed()}")
-        assert time.monotonic() < deadline, "not reached in time"
+    while time.monotonic() < deadline:
         time.sleep(0.02)
+        if not database.is_file() or not list(Path(output).glob("trials/*/last.pth")):
+            assert process.returncode is None, process.printed()
+            continue
+        process.send(signal.SIGSTOP)
+        if not is_locked(database):
+            for trial in study_in(output).get_trials(states=(TrialState.RUNNING,)):
+                reached = epoch_of(f"{output}/trials/{trial.number}")
+                own = trial.user_attrs.get(accounts.PROCESS, {}).get("pid") == process.pid
+                if own and least <= reached < LONG["epochs"] - 2:
+                    return trial.number
+        process.send(signal.SIGCONT)
+    pytest.fail(f"no trial of {least} epochs in time: {process.printed()}")
 
 
 def is_locked(database):
@@ -170,18 +184,19 @@ def test_a_killed_study_goes_on_with_the_killed_trial(tiny, options, begin, run,
     Path("space.yaml").write_text("learning_rate: {log_uniform: [1e-3, 1e-1]}\nembedding_size: [8, 16]\n")
     given = options("space.yaml", "tuned", own=["--trials=3", "--sampler=random", "--pruner=none"], **LONG)
     process = begin(given)
-    wait_for(lambda: epoch_of("tuned/trials/1") >= 2, process)
+    while catch(process, "tuned", least=2) != 1:
+        process.send(signal.SIGCONT)
     process.send(signal.SIGKILL)
     process.wait()
     killed_after = epoch_of("tuned/trials/1")
-    assert killed_after < LONG["epochs"] - 1
 
     assert main(given) == 0
     assert "goes on with trial 1" in capsys.readouterr().out
     trials = study_in("tuned").trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "FAIL", "COMPLETE", "COMPLETE"]
     assert trials[2].params == trials[1].params
-    assert trials[2].intermediate_values.keys() == set(range(LONG["epochs"]))
+    # An epoch is kept before its score is reported, and the process may have been killed in between.
+    assert set(range(LONG["epochs"])) - trials[2].intermediate_values.keys() <= {killed_after}
     assert list(pd.read_csv("tuned/trials.tsv", sep="\t")["state"]) == ["complete", "stopped", "complete", "complete"]
     assert sorted(path.name for path in Path("tuned/trials").iterdir()) == ["0", "2", "3"]
     log = Path("tuned/trials/2/tuned-2.log").read_text(encoding="utf-8")
@@ -204,19 +219,10 @@ def test_a_killed_study_goes_on_with_the_killed_trial(tiny, options, begin, run,
 def test_two_processes_share_a_grid_and_one_is_killed(options, begin, read_json):
     Path("space.yaml").write_text("learning_rate: [0.001, 0.01, 0.1]\nembedding_size: [8, 16]\n")
     own = ["--sampler=exhaustive", "--pruner=none"]
-    given = options("space.yaml", "tuned", own=own, **LONG | {"epochs": 15})
+    given = options("space.yaml", "tuned", own=own, **LONG)
     one, other = begin(given), begin(given)
 
-    def running_in_one():
-        if not Path("tuned/trials.tsv").is_file():  # no trial has ended yet: the tables may be half made
-            return False
-        for trial in study_in("tuned").get_trials(states=(TrialState.RUNNING,)):
-            mark = trial.user_attrs.get(accounts.PROCESS, {})
-            if mark.get("pid") == one.pid and epoch_of(f"tuned/trials/{trial.number}") >= 1:
-                return True
-        return False
-
-    wait_for(running_in_one, one)
+    catch(one, "tuned")
     one.send(signal.SIGKILL)
     other.wait()
     out, err = other.printed()
@@ -232,7 +238,7 @@ def test_two_processes_share_a_grid_and_one_is_killed(options, begin, read_json)
     (after,) = (trial for trial in trials if trial.user_attrs.get(accounts.CONTINUES) == stopped.number)
     assert after.params == stopped.params
     assert {trial.user_attrs[accounts.PROCESS]["pid"] for trial in trials} == {one.pid, other.pid}
-    assert all(read_json(f"tuned/trials/{trial.number}/result.json")["epochs"] == 15 for trial in complete)
+    assert all(read_json(f"tuned/trials/{trial.number}/result.json")["epochs"] == LONG["epochs"] for trial in complete)
     assert "6 complete, 1 stopped" in out or "1 stopped, 6 complete" in out
 
 
@@ -241,14 +247,9 @@ def test_a_process_that_was_silent_gives_its_trial_away(options, begin, capsys):
     Path("space.yaml").write_text("learning_rate: [0.001, 0.01]\n")
     given = options("space.yaml", "tuned", own=["--trials=1", "--pruner=none", "--grace_period=2"], **LONG)
     process = begin(given)
-    wait_for(lambda: epoch_of("tuned/trials/0") >= 1, process)
-    process.send(signal.SIGSTOP)
-    while is_locked("tuned/study.db"):  # in the middle of a write, a process that sleeps lets nobody in
-        process.send(signal.SIGCONT)
-        time.sleep(0.05)
-        process.send(signal.SIGSTOP)
+    catch(process, "tuned")
     assert main(given) == 0
-    assert "waiting for trial 0 of other processes" in capsys.readouterr().out
+    assert "goes on with trial 0" in capsys.readouterr().out
 
     process.send(signal.SIGCONT)
     process.wait()
@@ -259,17 +260,17 @@ def test_a_process_that_was_silent_gives_its_trial_away(options, begin, capsys):
     first, second = study_in("tuned").trials
     assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE)
     assert first.params == second.params
-    assert second.intermediate_values.keys() == set(range(LONG["epochs"]))
+    assert len(second.intermediate_values) >= LONG["epochs"] - 1  # one may be kept and not reported
     assert [path.name for path in Path("tuned/trials").iterdir()] == ["1"]
 
 
 def test_hopeless_trials_are_pruned(options, capsys):
     Path("space.yaml").write_text("learning_rate: [0.1, 0.05, 1e-7, 1e-8]\n")
     own = ["--sampler=grid", "--pruner_trials=2", "--pruner_epochs=1"]
-    assert main(options("space.yaml", "tuned", own=own, **LONG | {"epochs": 8, "seed": 4})) == 0
+    assert main(options("space.yaml", "tuned", own=own, **LONG | {"epochs": 8, "seed": 1})) == 0
     printed = capsys.readouterr().out
     trials = study_in("tuned").trials
-    assert [trial.params["learning_rate"] for trial in trials[:2]] == [0.05, 0.1]
+    assert [trial.params["learning_rate"] for trial in trials[:2]] == [0.1, 0.05]
     pruned = [trial for trial in trials if trial.state == TrialState.PRUNED]
     assert {trial.params["learning_rate"] for trial in pruned} == {1e-7, 1e-8}
     for trial in pruned:
@@ -284,9 +285,9 @@ def test_hopeless_trials_are_pruned(options, capsys):
 
 
 def test_a_trial_that_cannot_be_trained_is_a_row_with_its_reason(options, capsys):
-    Path("space.yaml").write_text("n_heads: [2, 3]\nlearning_rate: [0.001, 1e30]\nepochs: [1]\n")
+    Path("space.yaml").write_text("n_heads: [2, 3]\nlearning_rate: [0.001, 1e30]\n")
     own = ["--sampler=grid", "--pruner=none"]
-    assert main(options("space.yaml", "tuned", own=own, model="SASRecBCE", hidden_size=8)) == 0
+    assert main(options("space.yaml", "tuned", own=own, model="SASRecBCE", hidden_size=8, epochs=1)) == 0
     frame = pd.read_csv("tuned/trials.tsv", sep="\t").set_index(["n_heads", "learning_rate"])
     assert frame.loc[(2, 0.001), "state"] == "complete"
     assert set(frame.drop(index=(2, 0.001))["state"]) == {"failed"}
@@ -321,7 +322,7 @@ def test_one_mistake_in_the_first_trials_ends_the_study(options, capsys, small):
         ("benchmark_filename: [[a]]", {}, "benchmark_filename (in space.yaml, line 1) cannot be used"),
         ("learning_rate: [0.1]", {"learning_rate": 0.2}, "learning_rate is fixed on the command line too"),
         ("learning_rate: [0.1]", {"run_dir": "x"}, "run_dir is each trial's own"),
-        ("learning_rate: [0.1]", {"dataset": "tinny"}, "tinny"),
+        ("learning_rate: [0.1]", {"data_path": "nowhere"}, "nowhere"),
         ("learning_rate: [0.1]", {"topk": "none"}, "topk"),
         ("learning_rate: eval('1')", {}, "write a list of values"),
     ],
@@ -337,7 +338,7 @@ def test_a_study_goes_on_with_its_own_settings_only(options, capsys):
     Path("space.yaml").write_text("learning_rate: [0.1, 0.01, 0.001]\n")
     given = options("space.yaml", "tuned", own=["--sampler=random"], epochs=1)
     assert main([*given, "--trials=1"]) == 0
-    assert main([*given, "--trials=2", "--eval_batch_size=32"]) == 0  # changes no score
+    assert main([*given, "--trials=2", "--loss_decimal_place=6"]) == 0  # changes no score
     assert len(study_in("tuned").trials) == 2
     line, _ = refused(capsys, [*given, "--trials=3", "--embedding_size=8"])
     assert "embedding_size is 8, was 64" in line
@@ -353,8 +354,9 @@ def test_an_interrupt_ends_in_one_line_and_the_study_goes_on(options, begin, rea
     Path("space.yaml").write_text("learning_rate: [0.001, 0.01]\n")
     given = options("space.yaml", "tuned", own=["--trials=1", "--pruner=none"], **LONG)
     process = begin(given)
-    wait_for(lambda: epoch_of("tuned/trials/0") >= 1, process)
+    catch(process, "tuned")
     process.send(signal.SIGINT)
+    process.send(signal.SIGCONT)
     process.wait()
     _, err = process.printed()
     assert process.returncode == 130

@@ -31,10 +31,12 @@ def add(space):
     """`add(study, 0.4, learning_rate=0.1)`: a trial of the study; no score for one that failed."""
 
     def add(study, score, *, learning_rate=0.1, width="[16]", state=None, **attributes):
+        if state is None:
+            state = TrialState.FAIL if score is None else TrialState.COMPLETE
         distributions = {parameter.name: parameter.distribution for parameter in space.parameters}
         study.add_trial(
             create_trial(
-                state=state or (TrialState.FAIL if score is None else TrialState.COMPLETE),
+                state=state,
                 value=score,
                 params={"learning_rate": learning_rate, "mlp_hidden_size": width},
                 distributions=distributions,
