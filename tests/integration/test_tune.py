@@ -51,6 +51,7 @@ class Begun:
         for stream, file in zip((1, 2), self._printed, strict=True):
             os.dup2(os.open(file, os.O_WRONLY | os.O_CREAT), stream)
         sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))  # not pytest's
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are deaf to it
         sys.exit(main(given))
 
     @property
@@ -103,8 +104,8 @@ def catch(process, output, least=1):
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         time.sleep(0.02)
+        assert process.returncode is None, process.printed()
         if not database.is_file() or not list(Path(output).glob("trials/*/last.pth")):
-            assert process.returncode is None, process.printed()
             continue
         process.send(signal.SIGSTOP)
         if not is_locked(database):
