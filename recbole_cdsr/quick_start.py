@@ -94,6 +94,8 @@ def run_recbole_cdsr(
         _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
         if getattr(config.model_class, "uses_pseudo_items", False) and config["augmentation"] != "none":
             _ = data.pseudo_items
+        if config["training_profiles"] == "prefix":
+            _ = data.prefix_profiler
     features_seconds = time() - features_started
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from recbole_cdsr.convert.interactions import Interactions
-from recbole_cdsr.data.atomic import staged_directory, text_cells, write_atomic
+from recbole_cdsr.data.atomic import text_cells, write_atomic
 from recbole_cdsr.data.card import DatasetCard
+from recbole_cdsr.data.staged_folder import staged_directory
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.files import replacing
 

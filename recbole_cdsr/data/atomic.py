@@ -7,13 +7,8 @@ beside its place and moved there when complete.
 
 from __future__ import annotations
 
-import glob
-import itertools
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +16,6 @@ import pandas as pd
 
 from recbole_cdsr.errors import CDSRError, ConfigError, DataError
 from recbole_cdsr.files import replacing
-
-try:
-    import fcntl
-except ImportError:  # Windows knows other locks; leftovers stay there
-    fcntl = None
 
 FIELD_TYPES = ("token", "token_seq", "float", "float_seq")
 DOMAIN_NAME = re.compile(r"[a-z0-9_-]+")
@@ -287,125 +277,3 @@ def read_item_text(dataset_dir: Path, name: str, columns: Sequence[str] | None =
     if columns is None:
         return frame
     return frame[list(dict.fromkeys([key for key in ("item_id", "domain") if key in types] + list(columns)))]
-
-
-@contextmanager
-def staged_directory(target: Path) -> Iterator[Path]:
-    """Build a whole dataset folder beside its place; it appears there complete, or not at all.
-
-    Yields an empty folder `<target>.part-<pid>` to write into; what killed processes left of theirs is removed.
-    On success it takes the place of `target`,
-    and the `features/` of a dataset it replaces move over (the feature store judges whether they are stale).
-    On any exception, an interrupt included, it is removed and an existing `target` is left as it was.
-
-    Raises
-    ------
-    DataError
-        When the folder cannot be written, or when `target` exists and holds anything but a dataset of that
-        name: replacing it would delete somebody's files.
-    """
-    target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
-    _refuse_foreign(target)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
-        part, lock = _part_of(target)
-    except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}); choose another --out.") from error
-    try:
-        yield part
-        _move_into_place(part, target)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
-        if lock is not None:
-            os.close(lock)
-
-
-def _part_of(target: Path) -> tuple[Path, int | None]:
-    """Make a folder beside `target` and lock it: a lock ends with its process, whatever it dies of."""
-    for name in itertools.chain([f"{os.getpid()}"], (f"{os.getpid()}-{turn}" for turn in itertools.count(2))):
-        part = target.with_name(f"{target.name}.part-{name}")
-        try:
-            part.mkdir()
-        except FileExistsError:  # of a process with this number in another container
-            continue
-        try:
-            if (lock := _lock(part)) is not None:
-                return part, lock
-        except OSError:  # a file system without locks
-            return part, None
-    raise AssertionError("names never end")
-
-
-def _remove_leftovers(target: Path) -> None:
-    for left in target.parent.glob(f"{glob.escape(target.name)}.part-*"):
-        # A dataset may be called so itself, and then has files of that name.
-        if not left.is_dir() or left.is_symlink() or any(left.glob(f"{glob.escape(left.name)}.*")):
-            continue
-        with suppress(OSError):
-            if (lock := _lock(left)) is not None:  # nobody is at work on it
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
-
-
-def _lock(folder: Path) -> int | None:
-    """Return a descriptor that holds the folder for this process, None if another holds it or it is gone.
-
-    Raises
-    ------
-    OSError
-        Where folders cannot be locked.
-    """
-    if fcntl is None:
-        raise OSError("no locks")
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None
-
-
-def _refuse_foreign(target: Path) -> None:
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise DataError(f"{target}: is a file; choose another --name or --out.")
-    foreign = sorted(
-        entry.name
-        for entry in target.iterdir()
-        if entry.name != "features" and not entry.name.startswith(target.name + ".")
-    )
-    if foreign:
-        raise DataError(
-            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder "
-            "is not replaced; move it away or choose another --name or --out."
-        )
-
-
-def _move_into_place(part: Path, target: Path) -> None:
-    replaced = target.with_name(f"{target.name}.replaced-{os.getpid()}")
-    try:
-        try:
-            if target.exists():
-                os.rename(target, replaced)
-            os.rename(part, target)
-        except BaseException:
-            if replaced.exists() and not target.exists():
-                os.rename(replaced, target)
-            raise
-        # Features leave the old folder before it is deleted: should this be cut short, they still lie there.
-        if (replaced / "features").is_dir() and not (target / "features").exists():
-            os.rename(replaced / "features", target / "features")
-    except OSError as error:
-        raise DataError(f"{target}: cannot be put in place ({error.strerror}).") from error
-    shutil.rmtree(replaced, ignore_errors=True)

@@ -26,6 +26,7 @@ from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.evaluator.rows import EvaluationRows
 from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.features import LLMFeatures
+from recbole_cdsr.llm.prefix_profiles import PrefixProfiler, prefix_profiler
 from recbole_cdsr.llm.pseudo_features import build_pseudo_items
 from recbole_cdsr.llm.pseudo_items import PseudoItems
 
@@ -209,6 +210,13 @@ class CrossDomainMixin:
         if "pseudo_items" not in self._shared:
             self._shared["pseudo_items"] = build_pseudo_items(self.config, self)
         return self._shared["pseudo_items"]
+
+    @property
+    def prefix_profiler(self) -> PrefixProfiler | None:
+        """Makes profiles of training rows that do not know the row's target; None where nothing can."""
+        if "prefix_profiler" not in self._shared:
+            self._shared["prefix_profiler"] = prefix_profiler(self.config, self)
+        return self._shared["prefix_profiler"]
 
     @property
     def features_provenance(self) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from recbole_cdsr.data.sequences import Rows, recbole_order
 from recbole_cdsr.data.training_draws import PrefixDraws, UserDraws
 from recbole_cdsr.data.windows import RowTable, WindowColumn, WindowCutter, row_numbers
 from recbole_cdsr.errors import DataError
+from recbole_cdsr.llm.prefix_profiles import USER_PROFILE
 
 TARGET_DOMAIN = "target_domain"
 ROW_ID = "row_id"
@@ -152,6 +153,8 @@ class CrossDomainSequentialDataset(CrossDomainMixin, SequentialDataset):
             fields[ROW_ID] = chosen
         elif self.phase == "train" and self.for_ours:
             fields.update(self._draws.fields(index, rows, windows))
+            if self.config["training_profiles"] == "prefix" and self.prefix_profiler is not None:
+                fields[USER_PROFILE] = torch.from_numpy(self.prefix_profiler.profiles(self.log.items, rows))
         batch = Interaction(fields)
         return self.join(batch) if join and not self.for_ours else batch
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,6 +154,11 @@ def interaction_files(dataset_dir: Path, name: str) -> list[Path]:
         When the folder or the files are not there, or both kinds are.
     """
     if not dataset_dir.is_dir():
+        if replaced := sorted(dataset_dir.parent.glob(f"{glob.escape(name)}.replaced-*/")):
+            raise DataError(
+                f"Dataset '{name}' is not there: a conversion was killed while it replaced it. Convert it again, or "
+                f"rename {replaced[0]}, the dataset as it was, to {dataset_dir}."
+            )
         raise DataError(
             f"Dataset '{name}' is not there: no folder {dataset_dir}. Convert it first, e.g. "
             f"`recbole-cdsr convert douban --raw DIR --name {name} --out {dataset_dir.parent}` (`recbole-cdsr convert "

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from recbole_cdsr.config_reading import choice, number, switch, temperature, whole_number
+from recbole_cdsr.llm.prefix_profiles import USER_PROFILE
 from recbole_cdsr.model.candidate_products import candidate_products
 from recbole_cdsr.model.feature_tables import FeatureTables
 from recbole_cdsr.model.fusion import SemanticFusion
@@ -30,6 +31,7 @@ from recbole_cdsr.model.slots import SlotWindows, backward_positions, distinct, 
 
 LOSS_REDUCTIONS = ("mean", "sum")
 MISSING_PROFILES = ("zeros", "learnt")
+TRAINING_PROFILES = ("prefix", "training_part")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         number(config, "align_weight", 0)
         choice(config, "loss_reduction", LOSS_REDUCTIONS)
         choice(config, "missing_profile", MISSING_PROFILES)
+        choice(config, "training_profiles", TRAINING_PROFILES)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
@@ -152,10 +155,11 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         Parameters
         ----------
         interaction : Interaction
-            ``user_id``, ``item_id``, ``item_length [B]``, ``item_id_list [B, W]``, ``neg_item_id [B, N]``.
+            ``user_id``, ``item_id``, ``item_length [B]``, ``item_id_list [B, W]``, ``neg_item_id [B, N]``, and, where
+            training rows have profiles of their own, ``user_profile [B, D_u]``.
         """
         sequence = self.sequence_vectors(interaction)
-        query = self.query(sequence, interaction[self.USER_ID])  # [B, d]
+        query = self.query(sequence, interaction[self.USER_ID], own_profiles(interaction))  # [B, d]
         candidates = torch.cat([interaction[self.ITEM_ID][:, None], interaction[self.NEG_ITEM_ID]], dim=1)  # [B, 1 + N]
         scores = self.candidate_scores(query, candidates)
         psl = pairwise_softmax_surrogate(scores[:, 0], scores[:, 1:], self.tau)
@@ -177,11 +181,11 @@ class LeCDSR(FeatureTables, SequentialRecommender):
             text = F.embedding(places, self.item_adapter(F.embedding(found, self.text_table)))  # [T, d]
         return SequenceVectors(windows, self.item_embedding(tokens), text)
 
-    def query(self, sequence: SequenceVectors, users: Tensor) -> Tensor:
-        """q = u + o + mean_t x_t, ``[B, d]``."""
+    def query(self, sequence: SequenceVectors, users: Tensor, profiles: Tensor | None = None) -> Tensor:
+        """q = u + o + mean_t x_t, ``[B, d]``, of `users` ``[B]`` or of the `profiles` ``[B, D_u]`` given instead."""
         windows, user = sequence.windows, None
         if self.use_profiles:
-            user = self.user_vectors(users[windows.order])  # [B, d]
+            user = self.user_vectors(users, profiles)[windows.order]  # [B, d]
         # Semantic fusion; without it x = E_s, and the text enters the feature gate.
         x, text = sequence.item, sequence.text  # [T, d]
         if self.use_fusion:
@@ -197,9 +201,10 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         query = windows.sum_by_row(weights[:, None] * gated + x / counts[:, None])  # [B, d]
         return windows.in_batch_order(query if user is None else user + query)
 
-    def user_vectors(self, users: Tensor) -> Tensor:
+    def user_vectors(self, users: Tensor, profiles: Tensor | None = None) -> Tensor:
         """u = a_user(T_user[user]), ``[B, d]``; of users without a profile T_user is zero, or what was learnt."""
-        profiles = F.embedding(users, self.profile_table)  # [B, D_u]
+        if profiles is None:
+            profiles = F.embedding(users, self.profile_table)  # [B, D_u]
         if self.default_profile is not None:
             profiles = torch.where(profiles.any(dim=1, keepdim=True), profiles, self.default_profile)
         return self.user_adapter(profiles)
@@ -235,6 +240,11 @@ class LeCDSR(FeatureTables, SequentialRecommender):
             target_domains(interaction),
             self.output_bias,
         )
+
+
+def own_profiles(interaction: Interaction) -> Tensor | None:
+    """Profiles ``[B, D_u]`` of rows that carry their own: training rows, of what comes before their target."""
+    return interaction[USER_PROFILE] if USER_PROFILE in interaction.columns else None
 
 
 def adapter(width_in: int, middle: int, width_out: int) -> nn.Sequential:

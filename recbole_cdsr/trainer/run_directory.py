@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import yaml
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_saved import NOT_TRAINING
 from recbole_cdsr.errors import CheckpointError, ConfigError
-from recbole_cdsr.files import replacing
+from recbole_cdsr.files import hold, replacing
 
 LAST = "last.pth"
 BEST = "best.pth"
@@ -99,6 +101,30 @@ class RunDirectory:
                 f"set {key} to a writable folder."
             ) from error
         return self.path
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the directory, which is open, for this process; two that train in it would undo each other's epochs.
+
+        Raises
+        ------
+        ConfigError
+            Another process trains in it.
+        """
+        try:
+            held = hold(self.path)
+        except OSError:  # a file system without locks
+            yield
+            return
+        if held is None:
+            raise ConfigError(
+                f"Another process is training in {self.path}; wait until it has ended, or start a run of your own "
+                "without --resume."
+            )
+        try:
+            yield
+        finally:
+            os.close(held)
 
     def _claim(self) -> Path:
         self._root.mkdir(parents=True, exist_ok=True)

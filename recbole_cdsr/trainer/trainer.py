@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from time import time
 from typing import Any
@@ -132,8 +132,6 @@ class CDSRTrainerMixin:
         self._material = self._material_of(train_data._dataset)
         self._validates = bool(valid_data) and self.eval_step > 0
         self._keeps = saved
-        if self.run.resumed:
-            self.resume_checkpoint(self.run.last)
         if saved:
             self.run.open()
             self.saved_model_file = str(self.run.best())
@@ -145,7 +143,10 @@ class CDSRTrainerMixin:
             if callback_fn is not None:
                 callback_fn(epoch, score)
 
-        return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+        with self.run.alone() if saved else nullcontext():
+            if self.run.resumed:
+                self.resume_checkpoint(self.run.last)
+            return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
 
     def _material_of(self, dataset: CrossDomainDataset) -> dict[str, str | None]:
         """SHA-256 of what the run learns from, by name; a trainer that reads more adds it."""

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import recbole_cdsr
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.loaders import prepare_loaders
+from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.quick_start import create_dataset
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
+PROFILES = ("prefix", "training_part")
 SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs")
 
 
@@ -109,3 +112,37 @@ def test_held_out_users_are_judged_by_the_profile_of_their_input_history(held_ou
     moved.build()
     assert moved.log.items[moved.log.test.targets].tolist() != rows.targets.tolist()
     np.testing.assert_array_equal(moved.llm_features.profiles, profiles)
+
+
+def test_a_training_rows_profile_is_made_of_what_comes_before_its_target(tiny, settings):
+    of_prefixes = tiny.settings | settings | {"training_profiles": "prefix"}
+    config = CDSRConfig("LeCDSR", tiny.name, config_dict=of_prefixes, command_line=[])
+    data = create_dataset(config)
+    train, valid, _ = prepare_loaders(config, data)
+    rows = train._dataset.rows
+    batch = train._dataset[np.arange(len(rows))]
+    assert batch["user_profile"].shape == (len(rows), data.llm_features.profiles.shape[1])
+    # One item before the target: the profile is that item's text, and nothing of the target's.
+    items = torch.nn.functional.normalize(torch.from_numpy(data.llm_features.items), dim=1)
+    single = batch["item_length"] == 1
+    assert single.any()
+    torch.testing.assert_close(batch["user_profile"][single], items[batch["item_id_list"][single, 0]])
+    # A validation row's profile, of the whole training part, is what a training row with that target would have.
+    judged = valid._dataset
+    made = data.prefix_profiler.profiles(data.log.items, judged.rows)
+    np.testing.assert_array_equal(made, data.llm_features.profiles[data.log.users[judged.rows.targets]])
+    assert "user_profile" not in judged[np.arange(len(judged))].columns
+
+
+def test_what_a_training_rows_profile_is_made_of_is_a_setting(tiny, run, settings, caplog):
+    of_prefixes = run("LeCDSR", tiny, **settings, epochs=1, training_profiles="prefix")
+    of_all = run("LeCDSR", tiny, **settings, epochs=1)
+    without = [run("LeCDSR", tiny, **settings, epochs=1, use_profiles=False, training_profiles=p) for p in PROFILES]
+    assert of_prefixes["train_losses"] != of_all["train_losses"]
+    assert without[0]["train_losses"] == without[1]["train_losses"]
+    caplog.clear()
+    texts = {"profile_encoding": "text", "item_features_file": None}
+    run("LeCDSR", tiny, **settings | texts, epochs=1, training_profiles="prefix")
+    assert any("a training row's profile knows its target" in message for message in caplog.messages)
+    with pytest.raises(ConfigError, match="training_profiles"):
+        run("LeCDSR", tiny, **settings, training_profiles="all")

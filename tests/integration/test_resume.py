@@ -135,6 +135,18 @@ def test_a_used_run_directory_is_not_overwritten(tiny, run):
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
 
 
+def test_two_processes_do_not_train_in_one_directory(tiny, run, start, arguments):
+    settings = {"stopping_step": 1000, "run_dir": "run"}
+    process = start(arguments("BPR", tiny, **settings, epochs=100_000))
+    wait_for_epoch(Path("run/last.pth"), 0, process)
+    with pytest.raises(ConfigError, match="Another process is training in run; wait"):
+        run("BPR", tiny, **settings, epochs=3, resume=True)
+    os.kill(process.pid, signal.SIGKILL)  # a lock of its own would outlive it
+    process.wait()
+    reached = load_checkpoint(Path("run/last.pth"))["epoch"] + 1
+    assert run("BPR", tiny, **settings, epochs=reached + 1, resume=True)["epochs"] == reached + 1
+
+
 def test_another_configuration_is_not_resumed_into_a_run(tiny, run):
     run("BPR", tiny, epochs=1, run_dir="run")
     with pytest.raises(CheckpointError, match=r"configured otherwise \(learning_rate is 0\.01, was 0\.001\)"):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from recbole_cdsr.data.atomic import (
     check_domain_name,
     read_header,
     read_item_text,
-    staged_directory,
     write_atomic,
 )
 from recbole_cdsr.errors import ConfigError, DataError
@@ -217,105 +215,3 @@ def test_names() -> None:
     for bad in ("", ".hidden", "..", "a/b", "-x", "a\n"):
         with pytest.raises(ConfigError, match="cannot name a dataset"):
             check_dataset_name(bad)
-
-
-class TestStagedDirectory:
-    def test_appears_complete(self, tmp_path: Path) -> None:
-        target = tmp_path / "deep" / "mini"
-        with staged_directory(target) as folder:
-            (folder / "mini.inter").write_text("new")
-            assert not target.exists()
-        assert (target / "mini.inter").read_text() == "new"
-        assert os.listdir(target.parent) == ["mini"]
-
-    @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
-    @pytest.mark.parametrize("existing", [False, True])
-    def test_an_exception_leaves_everything_as_it_was(
-        self, tmp_path: Path, error: type[BaseException], existing: bool
-    ) -> None:
-        target = tmp_path / "mini"
-        if existing:
-            (target / "features").mkdir(parents=True)
-            (target / "mini.inter").write_text("old")
-
-        def interrupted() -> None:
-            with staged_directory(target) as folder:
-                (folder / "mini.inter").write_text("half")
-                raise error
-
-        with pytest.raises(error):
-            interrupted()
-        assert os.listdir(tmp_path) == (["mini"] if existing else [])
-        if existing:
-            assert (target / "mini.inter").read_text() == "old"
-            assert (target / "features").is_dir()
-
-    def test_replaces_but_keeps_features(self, tmp_path: Path) -> None:
-        target = tmp_path / "mini"
-        (target / "features").mkdir(parents=True)
-        (target / "features" / "text.safetensors").write_text("vectors")
-        (target / "mini.train.inter").write_text("old")
-        with staged_directory(target) as folder:
-            (folder / "mini.inter").write_text("new")
-        assert sorted(os.listdir(target)) == ["features", "mini.inter"]
-        assert (target / "features" / "text.safetensors").read_text() == "vectors"
-        assert os.listdir(tmp_path) == ["mini"]
-
-    @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-    def test_a_failing_move_puts_the_old_dataset_back(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
-    ) -> None:
-        target = tmp_path / "mini"
-        (target / "features").mkdir(parents=True)
-        (target / "mini.inter").write_text("old")
-        rename = os.rename
-
-        def failing(source: os.PathLike[str], destination: os.PathLike[str]) -> None:
-            if ".part-" in str(source):
-                raise error
-            rename(source, destination)
-
-        monkeypatch.setattr(os, "rename", failing)
-        expected = DataError if isinstance(error, OSError) else KeyboardInterrupt
-        with pytest.raises(expected), staged_directory(target) as folder:
-            (folder / "mini.inter").write_text("new")
-        assert (target / "mini.inter").read_text() == "old"
-        assert (target / "features").is_dir()
-        assert os.listdir(tmp_path) == ["mini"]
-
-    def test_does_not_delete_what_is_no_dataset(self, tmp_path: Path) -> None:
-        (tmp_path / "docs").mkdir()
-        (tmp_path / "docs" / "thesis.tex").write_text("years of work")
-        with pytest.raises(DataError, match=r"holds 'thesis\.tex'"), staged_directory(tmp_path / "docs"):
-            pytest.fail("must not get as far")
-        assert (tmp_path / "docs" / "thesis.tex").read_text() == "years of work"
-        (tmp_path / "file").write_text("x")
-        with pytest.raises(DataError, match="is a file"), staged_directory(tmp_path / "file"):
-            pytest.fail("must not get as far")
-
-    def test_a_linked_folder_stays_linked(self, tmp_path: Path) -> None:
-        (tmp_path / "disk" / "mini").mkdir(parents=True)
-        (tmp_path / "mini").symlink_to(tmp_path / "disk" / "mini")
-        with staged_directory(tmp_path / "mini") as folder:
-            (folder / "mini.inter").write_text("new")
-        assert (tmp_path / "mini").is_symlink()
-        assert (tmp_path / "disk" / "mini" / "mini.inter").read_text() == "new"
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
-    """Nobody holds the lock of `mini.part-77`; `mini.part-1` is a dataset, `mini.part-2` somebody's work."""
-    for name, file in (("mini.part-77", "mini.inter.part"), ("mini.part-1", "mini.part-1.inter"), ("mini.part-2", "x")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / file).write_text("x")
-    (tmp_path / f"mini.part-{os.getpid()}").mkdir()  # the killed one had our number, as in a container
-    held = os.open(tmp_path / "mini.part-2", os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    with staged_directory(tmp_path / "mini") as folder, staged_directory(tmp_path / "mini") as other:
-        (folder / "mini.item").write_text("first")
-        (other / "mini.item").write_text("second")
-    os.close(held)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1", "mini.part-2"]
-    assert (tmp_path / "mini" / "mini.item").read_text() == "first"
-    with staged_directory(tmp_path / "mini"):
-        assert sorted(path.name for path in tmp_path.glob("*.part-*"))[0] == "mini.part-1"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1"]

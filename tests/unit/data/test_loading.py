@@ -60,6 +60,8 @@ def test_sound_files_load(write, load):
 # --------------------------------------------------------------------------------------------------- what is not there
 def test_a_dataset_that_is_not_there_is_told_how_to_be_converted(load, tmp_path):
     refused(load, "'nowhere' is not there", str(tmp_path / "nowhere"), "recbole-cdsr convert", name="nowhere")
+    (tmp_path / "nowhere.replaced-7").mkdir()
+    refused(load, "a conversion was killed", str(tmp_path / "nowhere.replaced-7"), name="nowhere")
 
 
 def test_a_folder_without_interactions(write, load, tmp_path):

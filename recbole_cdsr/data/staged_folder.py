@@ -1,0 +1,137 @@
+"""A whole dataset folder that appears complete or not at all, whatever ends its writer and when."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from recbole_cdsr.errors import DataError
+from recbole_cdsr.files import hold
+
+
+@contextmanager
+def staged_directory(target: Path) -> Iterator[Path]:
+    """Build a whole dataset folder beside its place; it appears there complete, or not at all.
+
+    Yields an empty folder `<target>.part-<pid>` to write into; what killed processes left of theirs is removed, and a
+    dataset that one of them had moved out of the way, but not replaced yet, is put back first. On success it takes the
+    place of `target`, and the `features/` of a dataset it replaces move over (the feature store judges whether they are
+    stale). On any exception, an interrupt included, it is removed and an existing `target` is left as it was.
+
+    Raises
+    ------
+    DataError
+        When the folder cannot be written, or when `target` exists and holds anything but a dataset of that
+        name: replacing it would delete somebody's files.
+    """
+    target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _put_back_replaced(target)
+        _refuse_foreign(target)
+        _remove_unfinished(target)
+        part, lock = _part_of(target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be written ({error.strerror}); choose another --out.") from error
+    try:
+        yield part
+        _move_into_place(part, target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
+        if lock is not None:
+            os.close(lock)
+
+
+def _part_of(target: Path) -> tuple[Path, int | None]:
+    """Make a folder beside `target` and lock it: a lock ends with its process, whatever it dies of."""
+    for name in itertools.chain([f"{os.getpid()}"], (f"{os.getpid()}-{turn}" for turn in itertools.count(2))):
+        part = target.with_name(f"{target.name}.part-{name}")
+        try:
+            part.mkdir()
+        except FileExistsError:  # of a process with this number in another container
+            continue
+        try:
+            if (lock := hold(part)) is not None:
+                return part, lock
+        except OSError:  # a file system without locks
+            return part, None
+    raise AssertionError("names never end")
+
+
+def _remove_unfinished(target: Path) -> None:
+    for left, lock in _abandoned(target, "part"):
+        shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+
+
+def _put_back_replaced(target: Path) -> None:
+    """Finish what was killed between moving an old dataset away and deleting it."""
+    for left, lock in _abandoned(target, "replaced"):
+        if not target.exists():
+            os.rename(left, target)
+        else:
+            _hand_over_features(left, target)
+            shutil.rmtree(left, ignore_errors=True)
+        os.close(lock)
+
+
+def _abandoned(target: Path, kind: str) -> Iterator[tuple[Path, int]]:
+    """Folders `<target>.<kind>-*` that nobody is at work on, each with the lock that keeps it so."""
+    for left in sorted(target.parent.glob(f"{glob.escape(target.name)}.{kind}-*")):
+        # A dataset may be called so itself, and then has files of that name.
+        if not left.is_dir() or left.is_symlink() or any(left.glob(f"{glob.escape(left.name)}.*")):
+            continue
+        with suppress(OSError):
+            if (lock := hold(left)) is not None:
+                yield left, lock
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise DataError(f"{target}: is a file; choose another --name or --out.")
+    foreign = sorted(
+        entry.name
+        for entry in target.iterdir()
+        if entry.name != "features" and not entry.name.startswith(target.name + ".")
+    )
+    if foreign:
+        raise DataError(
+            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder "
+            "is not replaced; move it away or choose another --name or --out."
+        )
+
+
+def _move_into_place(part: Path, target: Path) -> None:
+    replaced = target.with_name(f"{target.name}.replaced-{os.getpid()}")
+    lock = None
+    try:
+        try:
+            if target.exists():
+                with suppress(OSError):  # a file system without locks
+                    lock = hold(target)
+                os.rename(target, replaced)
+            os.rename(part, target)
+        except BaseException:
+            if replaced.exists() and not target.exists():
+                os.rename(replaced, target)
+            raise
+        _hand_over_features(replaced, target)
+    except OSError as error:
+        raise DataError(f"{target}: cannot be put in place ({error.strerror}).") from error
+    finally:
+        if lock is not None:
+            os.close(lock)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _hand_over_features(replaced: Path, target: Path) -> None:
+    """Features leave the old folder before it is deleted: should this be cut short, they still lie there."""
+    if (replaced / "features").is_dir() and not (target / "features").exists():
+        os.rename(replaced / "features", target / "features")
