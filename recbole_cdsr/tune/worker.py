@@ -23,6 +23,7 @@ from recbole.utils.logger import RemoveColorFilter
 from tqdm import tqdm
 
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.files import hold
 from recbole_cdsr.processes import ProcessMark
 from recbole_cdsr.trainer.run_directory import LAST
 from recbole_cdsr.tune import accounts
@@ -209,12 +210,14 @@ class Worker:
 
     # ------------------------------------------------------------------------------------------------- its directory
     def _directory(self, trial: FrozenTrial) -> Path:
-        """The trial's own; that of the trial it continues is moved there, out of reach of a process believed dead."""
+        """The trial's own; that of the trial it continues is moved there."""
         own = self.output / "trials" / str(trial.number)
         continued = trial.user_attrs.get(accounts.CONTINUES)
         if continued is not None and not own.exists():
-            with suppress(FileNotFoundError):  # it lies on another machine, or was killed before it made one
-                os.rename(self.output / "trials" / str(continued), own)
+            left = self.output / "trials" / str(continued)
+            if _is_left(left):
+                with suppress(FileNotFoundError):
+                    os.rename(left, own)
         own.mkdir(parents=True, exist_ok=True)
         return own
 
@@ -232,6 +235,18 @@ class Worker:
             return
         if len({re.sub(r"[-+]?\d[\d.e+-]*", "#", reason) for reason in reasons}) == 1:
             raise ConfigError(f"All of the first {len(reasons)} trials failed alike: {reasons[-1]}")
+
+
+def _is_left(directory: Path) -> bool:
+    """Whether a run's directory lies here and nobody trains in it; a process may have been silent and not dead."""
+    try:
+        held = hold(directory)
+    except OSError:  # a file system without locks
+        return directory.is_dir()
+    if held is None:
+        return False
+    os.close(held)
+    return True
 
 
 def _short(value: Any) -> str:
