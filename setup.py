@@ -44,7 +44,7 @@ setup(
     package_dir={"recbole_cdsr.props": "props"},
     package_data={
         "recbole_cdsr": ["py.typed", "llm/prompt_files/*.yaml"],
-        "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml"],
+        "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml", "tune/*.yaml"],
     },
     install_requires=[RECBOLE, *requirements("requirements.txt")],
     extras_require={
@@ -52,6 +52,8 @@ setup(
         "openai": OPENAI,
         # llm_device_map: local models over several devices.
         "local-llm": ["accelerate>=1.1"],
+        # `recbole-cdsr tune`; servers need a driver of their own, such as psycopg.
+        "tune": ["optuna>=5.0"],
         "test": requirements("requirements-test.txt"),
     },
     entry_points={"console_scripts": ["recbole-cdsr=recbole_cdsr.cli:main"]},

@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | features | convert | stats | explain | doctor`.
+"""The command line: `recbole-cdsr run | tune | features | convert | stats | explain | doctor`.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -15,12 +15,14 @@ from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.explain import command as explain_command
 from recbole_cdsr.llm import feature_command
+from recbole_cdsr.tune import command as tune_command
 
 USER_MISTAKE = 2
 INTERRUPTED = 130
 # What an interrupted command leaves; the others leave nothing but what was there before.
 _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
+    "tune": "; what was finished is kept, the same command goes on",
     "features": "; what was finished or answered is kept, the same command goes on",
 }
 
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
     )
     run.set_defaults(run=_run, takes_settings=True)
+    tune_command.add_parser(commands)
     feature_command.add_parser(commands)
     convert_command.add_parser(commands)
     stats.add_parser(commands)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from time import time
 from typing import Any
@@ -36,6 +36,7 @@ def run_recbole_cdsr(
     config_dict: dict[str, Any] | None = None,
     saved: bool = True,
     command_line: Sequence[str] | None = None,
+    on_validation: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model of ours or of RecBole and judge it under the cross-domain protocol.
 
@@ -49,6 +50,9 @@ def run_recbole_cdsr(
         Keep checkpoints and judge the selected one; without, no run directory is made and the last epoch is judged.
     command_line
         Arguments `--key=value`, which win over everything else; None reads `sys.argv`.
+    on_validation
+        Called after each validation with the epoch (0-based) and the score that the selection goes by, when the epoch
+        has been kept. What it raises ends the training and is raised here; a run that is resumed goes on after it.
 
     Returns
     -------
@@ -105,12 +109,17 @@ def run_recbole_cdsr(
 
     trainer = trainer_class_for(config["MODEL_TYPE"], config["model"])(config, network)
     trainer.started = started
-    with _packages_of_recbole_models(config):
-        best_score, best_valid = trainer.fit(train_data, valid_data, saved=saved, show_progress=config["show_progress"])
+    with closing(trainer.tensorboard), _packages_of_recbole_models(config):
+        best_score, best_valid = trainer.fit(
+            train_data,
+            valid_data,
+            saved=saved,
+            show_progress=config["show_progress"],
+            callback_fn=on_validation,
+        )
     if saved and trainer.domain_selection is not None:  # RecBole's best is one epoch; here each domain has its own
         best_valid = trainer.evaluate(valid_data, show_progress=config["show_progress"])
     trainer.evaluate(test_data, load_best_model=saved, show_progress=config["show_progress"])
-    trainer.tensorboard.close()
 
     logger.info("The running environment of this training is as follows:\n" + get_environment(config).draw())
     logger.info(set_color("best valid ", "yellow") + f": {dict(best_valid or {})}")
@@ -166,7 +175,8 @@ def _keep(result: dict[str, Any], config: CDSRConfig) -> dict[str, Any]:
 def _start_logging(config: CDSRConfig) -> None:
     try:
         Path("log", config["model"]).mkdir(parents=True, exist_ok=True)  # RecBole trips when two runs make it at once
-        init_logger(config)
+        if not logging.getLogger().handlers:  # else a program keeps its own log, and RecBole's file would stay empty
+            init_logger(config)
     except OSError as error:
         raise ConfigError(
             f"The folder for logs, {Path('log').absolute()}, cannot be written ({error.strerror}); start the command "

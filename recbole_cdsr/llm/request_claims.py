@@ -5,14 +5,12 @@ The claim of a run that is gone is void: of a process on this machine that is se
 
 from __future__ import annotations
 
-import os
-import platform
 import sqlite3
 import time
 import uuid
 from collections.abc import Mapping, Sequence
 
-import psutil
+from recbole_cdsr.processes import ProcessMark
 
 CLAIM_SECONDS = 180.0  # a claim from a machine that cannot be looked at is void when it was not renewed for so long
 RENEW_SECONDS = 30.0
@@ -44,10 +42,10 @@ class RunClaims:
         """Say that this run is alive."""
         self._renewed = time.time()
         self.enrolled = True
-        started = psutil.Process().create_time()
+        own = ProcessMark.of_this_process()
         self._database.execute(
             "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?, ?)",
-            (self.run, _host(), os.getpid(), started, self._renewed),
+            (self.run, own.host, own.pid, own.started, self._renewed),
         )
 
     def renewal_is_due(self) -> bool:
@@ -109,22 +107,6 @@ class RunClaims:
         self._database.execute("DELETE FROM runs WHERE run = ?", (run,))
 
 
-def _host() -> str:
-    """This machine, and on Linux the space in which its process ids count."""
-    try:
-        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return platform.node()
-
-
 def _is_alive(host: str, pid: int, started: float, renewed: float) -> bool:
-    if host != _host():
-        return time.time() - renewed < CLAIM_SECONDS
-    try:
-        process = psutil.Process(pid)
-        # A killed process stays as a zombie until whoever started it takes note.
-        return process.status() != psutil.STATUS_ZOMBIE and abs(process.create_time() - started) < 2.0
-    except psutil.AccessDenied:
-        return True
-    except psutil.NoSuchProcess:
-        return False
+    runs_here = ProcessMark(host, pid, started).runs_here()
+    return time.time() - renewed < CLAIM_SECONDS if runs_here is None else runs_here

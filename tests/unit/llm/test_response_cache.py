@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from recbole_cdsr import processes
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import request_claims
 from recbole_cdsr.llm.generator import Answer
@@ -119,7 +120,7 @@ def test_claims_of_a_killed_process_are_void_at_once_even_before_its_parent_took
 def test_claims_of_another_machine_lapse_when_they_are_not_renewed(path, monkeypatch):
     with ResponseCache(path) as far, ResponseCache(path) as here:
         with monkeypatch.context() as patch:
-            patch.setattr(request_claims, "_host", lambda: "another machine")
+            patch.setattr(processes, "_host", lambda: "another machine")
             far.claim(KEYS)
         assert here.claim(KEYS) == ([], KEYS)
         monkeypatch.setattr(request_claims, "CLAIM_SECONDS", 0.0)

@@ -1,0 +1,92 @@
+"""Which trials of a study count, which were stopped, and what is left to do.
+
+A study of N trials has N places. The trial that takes a place may be stopped: its process is killed, or interrupted.
+It is then failed without a reason, and a new trial with its parameters continues it at the same place. What a trial is
+follows from the study alone, so that any process may die between any two writes:
+
+- *placed*: begins a place; *continuing*: continues the trial whose number its attribute `continues` holds;
+- *surplus*: begun although all places were taken, or although another one continues the same trial; it is not run;
+- *stopped*: failed without a reason, surplus aside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from optuna.trial import FrozenTrial, TrialState
+
+# Attributes of a trial.
+CONTINUES = "continues"
+FIRST = "first"  # the number of the trial that began the place
+REACHED = "reached"  # the latest epoch that each stopped trial of the place had reached, -1 for none
+REASON = "reason"  # why it failed
+KIND = "kind"  # the class of that error
+INTERRUPTED = "interrupted"  # by Ctrl-C
+SURPLUS = "surplus"
+PROCESS = "process"
+# A trial whose process dies so often without another epoch takes its processes with it.
+MOST_STOPS = 3
+
+
+def counted(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """All but surplus ones."""
+    return [trial for trial in trials if SURPLUS not in trial.user_attrs]
+
+
+def placed(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Those that began a place, in the order of their places."""
+    return [trial for trial in counted(trials) if CONTINUES not in trial.user_attrs]
+
+
+def place_of(trial: FrozenTrial, trials: Sequence[FrozenTrial]) -> int:
+    """The place of a trial, from 0."""
+    first = trial.user_attrs.get(FIRST, trial.number)
+    return sum(other.number < first for other in placed(trials))
+
+
+def is_surplus(trial: FrozenTrial, trials: Sequence[FrozenTrial], n_trials: int) -> bool:
+    """Whether a trial that has just begun is one too many: what several processes begin at once is seen by all."""
+    if CONTINUES not in trial.user_attrs:
+        return place_of(trial, trials) >= n_trials
+    continued = trial.user_attrs[CONTINUES]
+    return any(
+        other.number < trial.number and other.user_attrs.get(CONTINUES) == continued for other in counted(trials)
+    )
+
+
+def is_stopped(trial: FrozenTrial) -> bool:
+    """Whether a trial ended before its run did."""
+    return trial.state == TrialState.FAIL and not {REASON, SURPLUS} & trial.user_attrs.keys()
+
+
+def reached(trial: FrozenTrial) -> list[int]:
+    """`REACHED` of a trial that would continue this one; an interruption is nobody's fault and begins anew."""
+    if trial.user_attrs.get(INTERRUPTED):
+        return []
+    return [*trial.user_attrs.get(REACHED, []), -1 if trial.last_step is None else trial.last_step]
+
+
+def failure(trial: FrozenTrial) -> str | None:
+    """Why a trial failed for good; None where it did not."""
+    if REASON in trial.user_attrs:
+        return trial.user_attrs[REASON]
+    latest = reached(trial)[-MOST_STOPS:]
+    if is_stopped(trial) and len(latest) == MOST_STOPS and len(set(latest)) == 1:
+        return f"Its process was killed {MOST_STOPS} times before another epoch was judged; is there enough memory?"
+    return None
+
+
+def to_continue(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Stopped trials that nothing continues yet."""
+    continued = {trial.user_attrs.get(CONTINUES) for trial in counted(trials)}
+    return [trial for trial in trials if is_stopped(trial) and trial.number not in continued and failure(trial) is None]
+
+
+def continuation(trial: FrozenTrial) -> Mapping[str, Any]:
+    """Attributes of the trial that continues this one."""
+    return {
+        CONTINUES: trial.number,
+        FIRST: trial.user_attrs.get(FIRST, trial.number),
+        REACHED: reached(trial),
+    }

@@ -1,0 +1,77 @@
+"""Whether the settings of a search space may be drawn at all, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from recbole_cdsr import config_checks
+from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.config_names import did_you_mean, known_keys
+from recbole_cdsr.config_values import Setting
+from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.tune.space import Space
+
+# Trials are compared by their validation scores; what changes the meaning of a score is the same for all of them.
+SAME_FOR_ALL = frozenset(
+    [
+        "model",
+        "dataset",
+        "data_path",
+        "seed",
+        "valid_metric",
+        "metrics",
+        "topk",
+        "select",
+        "eval_args",
+        "eval_step",
+        "eval_candidates",
+        "eval_seed",
+        "candidate_domains",
+        "exclude_history",
+        "ties",
+        "fold_in",
+        "load_col",
+        "DOMAIN_FIELD",
+        "user_inter_num_interval",
+        "item_inter_num_interval",
+        "val_interval",
+        "metric_decimal_place",
+    ]
+)
+# What each trial has of its own anyway, or what belongs to a process.
+OWN = frozenset(["run_dir", "resume", "result_file", "checkpoint_dir", "show_progress", "gpu_id", "use_gpu", "state"])
+
+
+def check_space(space: Space, fixed: CDSRConfig, on_command_line: Iterable[str]) -> None:
+    """Refuse keys that nothing reads or that cannot be drawn, and values that their keys do not take.
+
+    Parameters
+    ----------
+    space
+        To be drawn from.
+    fixed
+        The configuration of every trial but for what is drawn.
+    on_command_line
+        Keys fixed there, which would win over what is drawn.
+
+    Raises
+    ------
+    ConfigError
+        Naming file, line, key and value.
+    """
+    known = known_keys() | set(fixed.internal_config_dict)
+    for parameter in space.parameters:
+        name, origin = parameter.name, parameter.origin
+        if name in SAME_FOR_ALL:
+            raise ConfigError(f"{origin}: {name} is the same for all trials, whose scores compare; fix it instead.")
+        if name in OWN:
+            raise ConfigError(f"{origin}: {name} is nothing to tune; remove it.")
+        if name in on_command_line:
+            raise ConfigError(f"{origin}: {name} is fixed on the command line too; remove it here or there.")
+        if name not in known:
+            raise ConfigError(f"{origin}: {name} is not a known setting{did_you_mean(name, known, 1)}")
+        for value in parameter.extremes():
+            text = value if isinstance(value, str) else None
+            setting = Setting.from_text(text, origin) if text is not None else Setting(value, origin)
+            config_checks.check_refused({name: setting})
+            config_checks.typed_value(name, setting, fixed.internal_config_dict)

@@ -1,0 +1,130 @@
+"""Which trials count, which were stopped and what continues them, on studies written trial by trial."""
+
+from __future__ import annotations
+
+import numpy as np
+import optuna
+import pytest
+from optuna.trial import TrialState, create_trial
+
+from recbole_cdsr.tune import accounts
+
+
+@pytest.fixture
+def study():
+    return optuna.create_study(direction="maximize")
+
+
+def add(study, state, *, last_epoch=None, **attributes):
+    """A trial of the study, as the storage gives it back."""
+    steps = {} if last_epoch is None else dict.fromkeys(range(last_epoch + 1), 0.1)
+    values = {"value": 0.1} if state == TrialState.COMPLETE else {}
+    study.add_trial(create_trial(state=state, user_attrs=attributes, intermediate_values=steps, **values))
+    return study.trials[-1]
+
+
+def test_a_stopped_trial_keeps_its_place_for_what_continues_it(study):
+    add(study, TrialState.COMPLETE)
+    stopped = add(study, TrialState.FAIL, last_epoch=3)
+    add(study, TrialState.RUNNING)
+    assert [trial.number for trial in accounts.to_continue(study.trials)] == [1]
+
+    again = add(study, TrialState.FAIL, last_epoch=5, **accounts.continuation(stopped))
+    assert [trial.number for trial in accounts.to_continue(study.trials)] == [3]
+    last = add(study, TrialState.WAITING, **accounts.continuation(again))
+    assert accounts.to_continue(study.trials) == []
+    assert [accounts.place_of(trial, study.trials) for trial in study.trials] == [0, 1, 2, 1, 1]
+    assert last.user_attrs == {"continues": 3, "first": 1, "reached": [3, 5]}
+    assert [trial.number for trial in accounts.placed(study.trials)] == [0, 1, 2]
+
+
+def test_of_trials_begun_at_once_the_first_have_the_places(study):
+    trials = [add(study, TrialState.RUNNING) for _ in range(5)]
+    assert [accounts.is_surplus(trial, study.trials, 3) for trial in trials] == [False, False, False, True, True]
+    study = optuna.create_study()
+    add(study, TrialState.RUNNING)
+    add(study, TrialState.FAIL, surplus=True)
+    late = add(study, TrialState.RUNNING)
+    assert not accounts.is_surplus(late, study.trials, 2)  # a study that was given more places later
+    assert accounts.place_of(late, study.trials) == 1
+
+
+def test_of_two_that_continue_one_trial_the_first_is_run(study):
+    stopped = add(study, TrialState.FAIL)
+    first, second = (add(study, TrialState.WAITING, **accounts.continuation(stopped)) for _ in range(2))
+    assert not accounts.is_surplus(first, study.trials, 1)
+    assert accounts.is_surplus(second, study.trials, 1)
+
+
+def test_a_failure_has_a_reason_and_is_not_continued(study):
+    add(study, TrialState.FAIL, reason="The loss became nan.")
+    add(study, TrialState.FAIL, surplus=True)
+    add(study, TrialState.PRUNED)
+    assert accounts.to_continue(study.trials) == []
+    assert [accounts.failure(trial) for trial in study.trials] == ["The loss became nan.", None, None]
+
+
+@pytest.mark.parametrize(
+    ("last_epochs", "gives_up"),
+    [
+        ([None, None, None], True),
+        ([2, 2, 2], True),
+        ([None, 2, 2, 2], True),
+        ([None, None], False),
+        ([1, 2, 3, 4, 5], False),
+        ([2, 2, 3], False),
+    ],
+)
+def test_what_kills_its_process_again_and_again_fails(study, last_epochs, gives_up):
+    trial = add(study, TrialState.FAIL, last_epoch=last_epochs[0])
+    for epoch in last_epochs[1:]:
+        trial = add(study, TrialState.FAIL, last_epoch=epoch, **accounts.continuation(trial))
+    assert (accounts.failure(trial) is not None) == gives_up
+    assert bool(accounts.to_continue(study.trials)) != gives_up
+
+
+def test_interruptions_are_never_given_up(study):
+    trial = add(study, TrialState.FAIL, interrupted=True)
+    for _ in range(5):
+        trial = add(study, TrialState.FAIL, interrupted=True, **accounts.continuation(trial))
+    assert accounts.failure(trial) is None
+    killed = add(study, TrialState.FAIL, **accounts.continuation(trial))
+    assert killed.user_attrs["reached"] == []
+    assert [other.number for other in accounts.to_continue(study.trials)] == [killed.number]
+
+
+def test_any_order_of_deaths_ends_in_as_many_trials_as_there_are_places(study):
+    """Processes that begin and die at any time, drawn 200 times: 4 places, each ended exactly once."""
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        study = optuna.create_study(direction="maximize")
+        for _ in range(200):
+            trials = study.get_trials(deepcopy=False)
+            for stopped in accounts.to_continue(trials):
+                for _ in range(int(random.integers(1, 3))):  # two processes may see the same
+                    study.add_trial(
+                        create_trial(
+                            state=TrialState.WAITING,
+                            # As if it had come further each time, so that nothing is given up.
+                            user_attrs={**accounts.continuation(stopped), "reached": []},
+                        )
+                    )
+            waiting = any(trial.state == TrialState.WAITING for trial in study.trials)
+            running = [trial for trial in study.trials if trial.state == TrialState.RUNNING]
+            if waiting or len(accounts.placed(study.trials)) < 4:
+                begun = [study.ask() for _ in range(int(random.integers(1, 3)))]
+                for trial in begun:
+                    now = study.trials
+                    if accounts.is_surplus(now[trial.number], now, 4):
+                        trial.set_user_attr(accounts.SURPLUS, True)
+                        study.tell(trial, state=TrialState.FAIL)
+            elif running:
+                ended = running[int(random.integers(len(running)))]
+                if random.random() < 0.5:
+                    study.tell(ended.number, state=TrialState.FAIL)
+                else:
+                    study.tell(ended.number, 0.1)
+            else:
+                break
+        complete = [trial for trial in study.trials if trial.state == TrialState.COMPLETE]
+        assert sorted(accounts.place_of(trial, study.trials) for trial in complete) == [0, 1, 2, 3]
