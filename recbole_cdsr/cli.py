@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | features | convert | stats | explain | doctor`.
+"""The command line: `recbole-cdsr run | benchmark | features | convert | stats | explain | doctor`.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from recbole_cdsr import __version__, stats
+from recbole_cdsr.benchmark import command as benchmark_command
 from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.explain import command as explain_command
@@ -21,6 +22,7 @@ INTERRUPTED = 130
 # What an interrupted command leaves; the others leave nothing but what was there before.
 _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
+    "benchmark": "; finished cells and the last epochs of running ones are kept, the same command goes on",
     "features": "; what was finished or answered is kept, the same command goes on",
 }
 
@@ -36,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
+        Exit code: 0, 1 where cells of a benchmark have failed, 2 for a mistake the user can mend, 130 when interrupted.
     """
     command = ""
     try:
@@ -85,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
         "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
     )
     run.set_defaults(run=_run, takes_settings=True)
+    benchmark_command.add_parser(commands)
     feature_command.add_parser(commands)
     convert_command.add_parser(commands)
     stats.add_parser(commands)
