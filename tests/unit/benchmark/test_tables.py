@@ -71,7 +71,8 @@ def test_on_a_terminal_there_is_a_table_of_models_and_seeds(runner, tmp_path):
     shown = screen.getvalue()
     assert "2 of 6 cells done, 1 failed, 1 interrupted, 2 left, about 3 min to go" in shown
     assert "LightGCN on shop, seed 1: Killed by SIGKILL (signal 9)." in shown
-    rows = {line.split("│")[0].strip(): line.split("│")[1:] for line in shown.splitlines() if line.count("│") == 2}
+    lines = [line.split("│") for line in shown.replace("┃", "│").splitlines()]
+    rows = {line[0].strip(): line[1:] for line in lines if len(line) == 3}
     assert [part.strip() for part in rows["model"]] == ["seed 1", "seed 2"]
     assert [part.strip() for part in rows["BPR"]] == ["done, 30 epochs (budget)", "interrupted, epoch 5"]
     assert [part.strip() for part in rows["Pop"]] == ["n/a", "left"]
