@@ -297,10 +297,11 @@ def refuse_changes(standings: Mapping[Cell, Standing]) -> None:
         return
     listed = [f"{cell} ({'; '.join(now.changes)})" for cell, now in list(changed.items())[:5]]
     more = f" and {len(changed) - 5} more" if len(changed) > 5 else ""
+    counted = "1 cell" if len(changed) == 1 else f"{len(changed)} cells"
     raise ConfigError(
-        f"Of {len(changed)} cells the settings have changed since they were run: {', '.join(listed)}{more}. Give the "
-        "entry another name, or choose --changed=keep (what is finished stays, what is begun goes on as it was begun) "
-        "or --changed=restart (what they hold is deleted)."
+        f"{counted} of this grid would have other settings than what is there was made with: {', '.join(listed)}"
+        f"{more}. Give the entry another name, or choose --changed=keep (what is finished stays, what is begun goes on "
+        "as it was begun) or --changed=restart (what they hold is deleted)."
     )
 
 

@@ -181,7 +181,7 @@ def test_a_benchmark_goes_on_whatever_is_killed(grid, start, read_json, capsys):
     assert main(["benchmark", "--output", "out", "--override", "embedding_size=8"]) == 2
     refusal = capsys.readouterr().err
     assert "BPR on tiny, seed 1 (embedding_size is 8, was not set)" in refusal
-    assert "Of 2 cells the settings have changed" in refusal
+    assert "2 cells of this grid would have other settings" in refusal
     assert main(["benchmark", "--output", "out", "--override", f"epochs={epochs + 1}", "--dry-run"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert [row for row in rows if "BPR" in row and f"goes on after epoch {epochs}" in row]

@@ -65,7 +65,7 @@ def test_changed_cells_are_refused_with_what_has_changed(tmp_path):
     with pytest.raises(ConfigError) as caught:
         Runner(dict.fromkeys(now, 300), tmp_path, RunOptions())
     message = str(caught.value)
-    assert "Of 8 cells the settings have changed" in message
+    assert "8 cells of this grid would have other settings" in message
     assert "BPR on shop, seed 4 (embedding_size is 32, was 64) and 3 more" in message
     assert "--changed=keep" in message
     assert "--changed=restart" in message
