@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | tune | features | convert | stats | explain | doctor`.
+"""The command line: `recbole-cdsr run | benchmark | tune | features | convert | stats | explain | doctor`.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from recbole_cdsr import __version__, stats
+from recbole_cdsr.benchmark import command as benchmark_command
 from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.explain import command as explain_command
@@ -23,6 +24,7 @@ INTERRUPTED = 130
 _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
     "tune": "; what was finished is kept, the same command goes on",
+    "benchmark": "; finished cells and the last epochs of running ones are kept, the same command goes on",
     "features": "; what was finished or answered is kept, the same command goes on",
 }
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, 2 for a mistake the user can mend, 130 when interrupted.
+        Exit code: 0, 1 where cells of a benchmark have failed, 2 for a mistake the user can mend, 130 when interrupted.
     """
     command = ""
     try:
@@ -88,6 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.set_defaults(run=_run, takes_settings=True)
     tune_command.add_parser(commands)
+    benchmark_command.add_parser(commands)
     feature_command.add_parser(commands)
     convert_command.add_parser(commands)
     stats.add_parser(commands)

@@ -68,7 +68,7 @@ class CDSRConfig(Config):
     config_file_list
         YAML files, the later over the earlier.
     config_dict
-        Settings; strings in it are read as on the command line.
+        Settings; strings in it are read as on the command line. A `Setting` brings its origin along.
     command_line
         Arguments `--key=value`. None takes `sys.argv[1:]`, as RecBole does; those belong to whatever program is
         running, so what is not of that form is then only reported in `warnings`. `[]` stands for none.
@@ -139,7 +139,9 @@ class CDSRConfig(Config):
         for key, value in (config_dict or {}).items():
             if not isinstance(key, str):
                 raise ConfigError(f"config_dict has the key {key!r}; keys must be strings.")
-            if isinstance(value, str) and not typed:
+            if isinstance(value, Setting):  # it says itself where it came from
+                settings[key] = value
+            elif isinstance(value, str) and not typed:
                 settings[key] = Setting.from_text(value, "config_dict")
             elif key == "model" and isinstance(value, type):
                 settings[key] = Setting(value, "config_dict")

@@ -67,10 +67,7 @@ def run_recbole_cdsr(
     """
     started = time()
     config = CDSRConfig(model, dataset, config_file_list, config_dict, command_line=command_line)
-    results.check_writable(config["result_file"])
-    if config[trimmed_windows.KEY]:
-        trimmed_windows.check_trimmable(config["model"])
-    interaction_files(Path(config["data_path"]), config["dataset"])  # a wrong name is answered before all else
+    check_before_loading(config)
     init_seed(config["seed"], config["reproducibility"])
     _start_logging(config)
     logger = logging.getLogger()
@@ -90,7 +87,6 @@ def run_recbole_cdsr(
 
     features_started = time()
     if getattr(config.model_class, "uses_llm_features", False):
-        config.model_class.check_settings(config)
         _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
         if getattr(config.model_class, "uses_pseudo_items", False) and config["augmentation"] != "none":
             _ = data.pseudo_items
@@ -141,6 +137,25 @@ def run_recbole_cdsr(
     return result
 
 
+def check_before_loading(config: CDSRConfig) -> None:
+    """Refuse what can be told from a configuration and the names of files, before any data are read.
+
+    Raises
+    ------
+    ConfigError, DataError
+        The run cannot be made: its dataset is not there, its result file cannot be written, or the model does not
+        take the settings.
+    """
+    results.check_writable(config["result_file"])
+    if config[trimmed_windows.KEY]:
+        trimmed_windows.check_trimmable(config["model"])
+    interaction_files(Path(config["data_path"]), config["dataset"])
+    _check_rows_are_shared(config)
+    trainer_class_for(config["MODEL_TYPE"], config["model"])
+    if getattr(config.model_class, "uses_llm_features", False):
+        config.model_class.check_settings(config)
+
+
 def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
     """The dataset a model takes: windows for sequential models, interactions for the others.
 
@@ -149,12 +164,7 @@ def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
     ConfigError
         The model wants a dataset class of its own (DIEN, KSR, GRU4RecKG), whose rows are not the protocol's.
     """
-    own = f"{config['model']}Dataset"
-    if config.model_class.__module__.startswith("recbole.") and hasattr(recbole.data.dataset, own):
-        raise ConfigError(
-            f"{config['model']} takes rows that only RecBole's {own} makes, and here all models share the rows of the "
-            "protocol; choose another model."
-        )
+    _check_rows_are_shared(config)
     sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
     try:
         return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
@@ -164,6 +174,15 @@ def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
             f"'{config['dataset']}' cannot be loaded with these settings ({type(error).__name__}: {error}); change the "
             "setting or the columns it names."
         ) from error
+
+
+def _check_rows_are_shared(config: CDSRConfig) -> None:
+    own = f"{config['model']}Dataset"
+    if config.model_class.__module__.startswith("recbole.") and hasattr(recbole.data.dataset, own):
+        raise ConfigError(
+            f"{config['model']} takes rows that only RecBole's {own} makes, and here all models share the rows of the "
+            "protocol; choose another model."
+        )
 
 
 def _keep(result: dict[str, Any], config: CDSRConfig) -> dict[str, Any]:

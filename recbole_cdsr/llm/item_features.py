@@ -112,21 +112,30 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
         "made_by": settings.encoder.made_by,
     }
     if not force and store.feature_set_exists(settings.features_dir, "items", name):
-        expected = made_from | {"encoder": expected_encoder(settings.encoder)}
-        found = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=expected)
-        logger.info(said("Item features", "reused", found, settings, name))
-        return found
+        return _stored_items(settings, name, tokens, made_from)
     store.check_writable(settings.features_dir)
-    encoder = settings.text_encoder()
-    logger.info(f"Item features: encoding {len(texts)} item texts with {encoder.name} on {settings.device} …")
-    started = time.perf_counter()
-    matrix = encoder.encode(texts, settings.show_progress)
-    store.save_feature_set(
-        settings.features_dir, "items", name, matrix, tokens, encoder=encoder.provenance(), **made_from
-    )
-    made = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=made_from)
+    with store.sole_maker(settings.features_dir, "items", name):
+        if not force and store.feature_set_exists(settings.features_dir, "items", name):  # made while this one waited
+            return _stored_items(settings, name, tokens, made_from)
+        encoder = settings.text_encoder()
+        logger.info(f"Item features: encoding {len(texts)} item texts with {encoder.name} on {settings.device} …")
+        started = time.perf_counter()
+        matrix = encoder.encode(texts, settings.show_progress)
+        store.save_feature_set(
+            settings.features_dir, "items", name, matrix, tokens, encoder=encoder.provenance(), **made_from
+        )
+        made = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=made_from)
     logger.info(said("Item features", f"made in {time.perf_counter() - started:.0f} s", made, settings, name))
     return made
+
+
+def _stored_items(
+    settings: FeatureSettings, name: str, tokens: list[str], made_from: dict[str, Any]
+) -> store.FeatureSet:
+    expected = made_from | {"encoder": expected_encoder(settings.encoder)}
+    found = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=expected)
+    logging.getLogger().info(said("Item features", "reused", found, settings, name))
+    return found
 
 
 def item_set_name(settings: FeatureSettings) -> str:

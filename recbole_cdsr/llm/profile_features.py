@@ -84,16 +84,24 @@ def _extractive_profiles(
     word = "reused"
     if not store.feature_set_exists(settings.features_dir, "profiles", name):
         store.check_writable(settings.features_dir)
-        started = time.perf_counter()
-        # Clustered in the order of .item, so that every split and permutation has the same clusters.
-        labels = profiles.cluster_items(source.matrix, settings.profile_clusters)
-        interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
-        if with_text:
-            matrix = encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
-        else:
-            matrix = profiles.profile_vectors(items.vectors, interests)
-        store.save_feature_set(settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from)
-        word = f"made in {time.perf_counter() - started:.0f} s"
+        with store.sole_maker(settings.features_dir, "profiles", name):
+            if not store.feature_set_exists(settings.features_dir, "profiles", name):  # made while this one waited
+                started = time.perf_counter()
+                matrix = _extractive_matrix(settings, items, histories)
+                store.save_feature_set(
+                    settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from
+                )
+                word = f"made in {time.perf_counter() - started:.0f} s"
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
     return found
+
+
+def _extractive_matrix(settings: FeatureSettings, items: ItemTable, histories: Histories) -> np.ndarray:
+    """Profiles float32 `[n, D_u]` of the users of `histories`."""
+    # Clustered in the order of .item, so that every split and permutation has the same clusters.
+    labels = profiles.cluster_items(items.source.matrix, settings.profile_clusters)
+    interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
+    if settings.profile_encoding == "text":
+        return encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
+    return profiles.profile_vectors(items.vectors, interests)

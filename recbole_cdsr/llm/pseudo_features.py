@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -58,30 +59,19 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
     items = items or item_table(settings, dataset)
     histories = dataset.training_histories(held_out=False)
     user_tokens = list(map(str, dataset.id2token(dataset.uid_field, histories.user_ids)))
-    titles = items.titles()
-    expected = _expected(settings, dataset, items, titles, histories, user_tokens)
+    expected = _expected(settings, dataset, items, items.titles(), histories, user_tokens)
     name = _set_name(settings, expected)
-    by_llm = settings.pseudo_generator == "llm"
     word = "reused"
     if not is_complete(settings, name):
         store.check_writable(settings.features_dir)
-        started = time.perf_counter()
-        try:
-            if by_llm:
-                pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens)
-            else:
-                pairs, names, vectors = _retrieved(settings, dataset, items, titles, histories)
-                made = {}
-            report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
-            save_pseudo_items(
-                settings.features_dir, name, pairs, names, vectors, user_tokens, expected | made | {"too_few": report}
-            )
-            word = f"made in {time.perf_counter() - started:.0f} s"
-        except FeatureError as error:
-            if not store.feature_set_exists(settings.features_dir, "pseudo", name):
-                raise
-            # What was given up is asked again by every run, and a run must not fail for it.
-            logging.getLogger().warning(f"Pseudo items: some requests are open still. {error}")
+        # What an LLM writes is shared out among the processes that ask it, so that none has to wait.
+        by_llm = settings.pseudo_generator == "llm"
+        alone = nullcontext() if by_llm else store.sole_maker(settings.features_dir, "pseudo", name)
+        with alone:
+            if by_llm or not is_complete(settings, name):  # else made while this one waited
+                started = time.perf_counter()
+                _make(settings, dataset, items, histories, user_tokens, name, expected)
+                word = f"made in {time.perf_counter() - started:.0f} s"
     pairs, names, vectors, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
     _say(provenance, word, settings, name)
     kept = pairs.with_at_least(settings.pseudo_min_names)
@@ -94,6 +84,32 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
         names=names,
         provenance=provenance,
     )
+
+
+def _make(
+    settings: FeatureSettings,
+    dataset: Any,
+    items: ItemTable,
+    histories: Histories,
+    user_tokens: list[str],
+    name: str,
+    expected: dict[str, Any],
+) -> None:
+    try:
+        if settings.pseudo_generator == "llm":
+            pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens)
+        else:
+            pairs, names, vectors = _retrieved(settings, dataset, items, items.titles(), histories)
+            made = {}
+        report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
+        save_pseudo_items(
+            settings.features_dir, name, pairs, names, vectors, user_tokens, expected | made | {"too_few": report}
+        )
+    except FeatureError as error:
+        if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+            raise
+        # What was given up is asked again by every run, and a run must not fail for it.
+        logging.getLogger().warning(f"Pseudo items: some requests are open still. {error}")
 
 
 def stored_pseudo_items(

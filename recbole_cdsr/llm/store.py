@@ -13,6 +13,7 @@ import json
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from recbole_cdsr import __version__
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.files import replacing
 from recbole_cdsr.llm.matrix import check_finite, map_safetensors, read_safetensors_header
+from recbole_cdsr.locks import one_at_a_time
 
 KINDS = ("items", "profiles", "pseudo")
 FORMAT = 1
@@ -117,6 +119,12 @@ def feature_paths(features_dir: Path, kind: str, name: str) -> tuple[Path, Path]
 def feature_set_exists(features_dir: Path, kind: str, name: str) -> bool:
     """Whether the set was completely written (its sidecar, written last, is there)."""
     return feature_paths(features_dir, kind, name)[1].is_file()
+
+
+def sole_maker(features_dir: Path, kind: str, name: str) -> AbstractContextManager[None]:
+    """Make a set alone: other processes that want to make it wait, and then look for it again."""
+    _, sidecar_path = feature_paths(features_dir, kind, name)
+    return one_at_a_time(sidecar_path.with_suffix(".lock"), f"Features {sidecar_path.stem}")
 
 
 def check_writable(features_dir: Path) -> None:

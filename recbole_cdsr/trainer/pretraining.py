@@ -19,6 +19,7 @@ from recbole_cdsr.errors import CDSRError, CheckpointError, DataError, FeatureEr
 from recbole_cdsr.llm.matrix import check_finite
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.store import check_writable
+from recbole_cdsr.locks import one_at_a_time
 from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
 from recbole_cdsr.model.layers import PackedWindows
 from recbole_cdsr.model.pretraining_settings import PretrainingSettings
@@ -92,33 +93,40 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.pth"
-    logger = logging.getLogger()
     if path.is_file():
-        found = _read(path, made_from)
-        logger.info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
-        return found
+        return _reused(path, made_from, name)
     if not len(sequences.trained):
         raise DataError(
             f"Domain {name} has no user with two training items in it; LLMCDSR cannot be pre-trained there."
         )
     check_writable(folder)
-    logger.info(
-        f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
-        f"{settings.epochs} epochs …"
-    )
-    began = perf_counter()
-    device = torch.device(config["device"])
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        run = DomainPretraining(texts, thread, settings, sequences, domain, device)
-        result = run.finish(path.with_suffix(".unfinished"), name, bool(config["show_progress"]))
-    try:
-        save_checkpoint(path, {"made_from": made_from, **asdict(result)})
-    except CheckpointError as error:
-        raise FeatureError(str(error)) from error
-    path.with_suffix(".unfinished").unlink(missing_ok=True)
+    logger = logging.getLogger()
+    with one_at_a_time(path.with_suffix(".lock"), f"Pre-training of {name}"):
+        if path.is_file():  # trained while this run waited
+            return _reused(path, made_from, name)
+        logger.info(
+            f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
+            f"{settings.epochs} epochs …"
+        )
+        began = perf_counter()
+        device = torch.device(config["device"])
+        devices = [device] if device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            run = DomainPretraining(texts, thread, settings, sequences, domain, device)
+            result = run.finish(path.with_suffix(".unfinished"), name, bool(config["show_progress"]))
+        try:
+            save_checkpoint(path, {"made_from": made_from, **asdict(result)})
+        except CheckpointError as error:
+            raise FeatureError(str(error)) from error
+        path.with_suffix(".unfinished").unlink(missing_ok=True)
     logger.info(f"Pre-training of {name}: done in {perf_counter() - began:.0f} s, {_said(result)} ({path}).")
     return AlignedDomain(result.projection, result.items, result.provenance | {"key": key})
+
+
+def _reused(path: Path, made_from: dict[str, Any], name: str) -> AlignedDomain:
+    found = _read(path, made_from)
+    logging.getLogger().info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
+    return found
 
 
 def _read(path: Path, made_from: dict[str, Any]) -> AlignedDomain:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import build_item_features, build_llm_features
 from recbole_cdsr.llm.encoder_settings import ENCODER_ONLY
 from recbole_cdsr.llm.profiles import EXTRACTIVE_PROFILER, cluster_items, interest_clusters, profile_vectors
+from recbole_cdsr.locks import take_lock
 
 from .flat_dataset import FlatDataset
 
@@ -294,3 +297,29 @@ def test_a_recbole_like_config_that_answers_none_will_do(folder, given):
     keys = AnswersNone(data_path=str(folder), item_features_file="given.npy", profile_clusters=3)
     expected = build_llm_features(config(folder, item_features_file="given.npy"), dataset())
     np.testing.assert_array_equal(build_llm_features(keys, dataset()).profiles, expected.profiles)
+
+
+def test_what_two_runs_want_at_once_is_made_by_one_of_them(folder, encoder, caplog):
+    caplog.set_level(logging.INFO)
+    build_llm_features(config(folder), dataset())
+    sets = sorted((folder / "features").glob("*.json"))
+    assert [path.name.partition("-")[0] for path in sets] == ["items", "profiles"]
+    for path in (folder / "features").iterdir():
+        path.unlink()
+
+    caplog.clear()
+    locks = [take_lock(path.with_suffix(".lock")) for path in sets]  # a third one is making them
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(build_llm_features, config(folder), dataset()) for _ in range(2)]
+        while sum("another process is at it" in message for message in caplog.messages) < 2:
+            assert not any(run.done() for run in runs)
+            time.sleep(0.01)
+        for lock in locks:
+            lock.release()
+        first, second = (run.result() for run in runs)
+    np.testing.assert_array_equal(first.items, second.items)
+    np.testing.assert_array_equal(first.profiles, second.profiles)
+    for what in ("Item features", "User profiles"):
+        told = [message for message in caplog.messages if message.startswith(f"{what}: ")]
+        assert [sum(word in message for message in told) for word in ("made in", "reused")] == [1, 1], told
+    assert not list((folder / "features").glob("*.lock"))

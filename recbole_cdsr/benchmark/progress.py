@@ -1,0 +1,94 @@
+"""How far a running cell is, read off its log, and how long the rest of a benchmark may take."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+
+from recbole_cdsr.benchmark.cell import LOG, Cell
+
+_TAIL = 1 << 15  # bytes; an epoch takes a few hundred
+_EPOCH = re.compile(r"epoch (\d+) (?:training|evaluating)")
+_PRETRAINING = re.compile(r"Pre-training of (\S+): epoch (\d+)")
+
+
+def log_tail(path: Path, start: int = 0, longest: int = _TAIL) -> str:
+    """The end of a log from the byte `start` on; "" where there is none."""
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            stream.seek(max(start, size - longest, 0))
+            return stream.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def epochs_trained(folder: Path) -> str | None:
+    """What a cell's log says of its progress, such as `epoch 12`, counted from 1; None before the first epoch."""
+    tail = log_tail(folder / LOG)
+    epochs = _EPOCH.findall(tail)
+    if epochs:
+        return f"epoch {int(epochs[-1]) + 1}"
+    pretraining = _PRETRAINING.findall(tail)
+    if pretraining:
+        return f"pre-training {pretraining[-1][0]}, epoch {pretraining[-1][1]}"
+    return None
+
+
+def seconds_left(
+    left: Sequence[Cell], running: Mapping[Cell, float], finished: Mapping[Cell, float], jobs: int
+) -> float | None:
+    """Estimate the wall-clock seconds until all cells are done.
+
+    A cell is taken to need the mean of the finished ones of the same label and dataset; without any, of the same
+    dataset; without these, of all.
+
+    Parameters
+    ----------
+    left
+        Not started.
+    running
+        Running cells with their seconds so far.
+    finished
+        Finished cells with the seconds they took.
+    jobs
+        Cells that run at once.
+
+    Returns
+    -------
+    float or None
+        None before the first cell is finished.
+    """
+    if not finished:
+        return None
+    by_kind: dict[tuple[str, ...], list[float]] = {}
+    for cell, seconds in finished.items():
+        for kind in _kinds(cell):
+            by_kind.setdefault(kind, []).append(seconds)
+
+    def needed(cell: Cell) -> float:
+        return mean(next(by_kind[kind] for kind in _kinds(cell) if kind in by_kind))
+
+    rest = [max(needed(cell) - so_far, 0.0) for cell, so_far in running.items()]
+    new = [needed(cell) for cell in left]
+    return max(sum(rest + new) / jobs, max(rest + new, default=0.0))
+
+
+def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
+    return (cell.dataset, cell.label), (cell.dataset,), ()
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: `45 s`, `12 min`, `3 h 20 min`, `2 d 4 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours} h {minutes} min"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h"
