@@ -85,15 +85,19 @@ def _extractive_profiles(
     if not store.feature_set_exists(settings.features_dir, "profiles", name):
         store.check_writable(settings.features_dir)
         started = time.perf_counter()
-        # Clustered in the order of .item, so that every split and permutation has the same clusters.
-        labels = profiles.cluster_items(source.matrix, settings.profile_clusters)
-        interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
-        if with_text:
-            matrix = encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
-        else:
-            matrix = profiles.profile_vectors(items.vectors, interests)
+        matrix = extractive_profiles(settings, items, histories)
         store.save_feature_set(settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from)
         word = f"made in {time.perf_counter() - started:.0f} s"
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
     return found
+
+
+def extractive_profiles(settings: FeatureSettings, items: ItemTable, histories: Histories) -> np.ndarray:
+    """Profiles of U users by the offline extractive profiler, float32 ``[U, D_u]``; nothing is read or kept."""
+    # Clustered in the order of .item, so that every split and permutation has the same clusters.
+    labels = profiles.cluster_items(items.source.matrix, settings.profile_clusters)
+    interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
+    if settings.profile_encoding == "text":
+        return encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
+    return profiles.profile_vectors(items.vectors, interests)
