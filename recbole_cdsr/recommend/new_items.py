@@ -12,8 +12,8 @@ import torch
 from recbole.data.interaction import Interaction
 
 from recbole_cdsr.config_names import did_you_mean
-from recbole_cdsr.errors import ConfigError, DataError, FeatureError
-from recbole_cdsr.llm.item_features import expected_encoder, read_items
+from recbole_cdsr.errors import ConfigError, DataError
+from recbole_cdsr.llm.item_features import read_items
 from recbole_cdsr.llm.matrix import load_matrix
 from recbole_cdsr.llm.prompts import item_texts, item_titles
 from recbole_cdsr.llm.reduction import principal_axes, project
@@ -108,7 +108,7 @@ def read_new_items(path: Path, run: TrainedRun, features_file: Path | None = Non
     DataError
         The file cannot be read, or a row is no new item.
     ConfigError, FeatureError
-        The texts cannot be encoded as in training.
+        The texts cannot be encoded as in training, or the training items' features cannot be read.
     """
     settings = FeatureSettings(run.config, run.data.dataset_name)
     known = read_items(settings)
@@ -118,12 +118,11 @@ def read_new_items(path: Path, run: TrainedRun, features_file: Path | None = Non
     frame = frame.reindex(columns=[column for column in known if column in frame])
     names = run.data.domain_names
     domains = np.array([names.index(name) for name in frame["domain"]], dtype=np.int64)
-    features = run.data.llm_features
-    width = features.items.shape[1]
+    width = run.data.llm_features.items.shape[1]
     if features_file is not None:
         matrix = np.array(load_matrix(features_file, len(frame), width, "--new-item-features"))
     else:
-        matrix = _encoded(settings, frame, features.provenance["items"])
+        matrix = _encoded(settings, frame)
     return NewItems(frame["item_id"].tolist(), item_titles(frame, settings.item_prompt()), domains, matrix)
 
 
@@ -174,25 +173,14 @@ def _check_rows(path: Path, frame: pd.DataFrame, run: TrainedRun) -> None:
             raise DataError(f"{path}, item {row + 1} ({cells['item_id']!r}, domain {cells['domain']!r}): {what}.")
 
 
-def _encoded(settings: FeatureSettings, frame: pd.DataFrame, trained: dict[str, Any]) -> np.ndarray:
-    """float32 ``[m, D]``, by the encoder and the wording that the training items' features state."""
+def _encoded(settings: FeatureSettings, frame: pd.DataFrame) -> np.ndarray:
+    """float32 ``[m, D]``, by encoder and wording of the training items, whose set was compared with them when read."""
     if settings.item_features_file is not None:
         raise ConfigError(
             "The run's item features were given by the user (item_features_file), so that no encoder is known that "
             "new items could be encoded with; give their vectors with --new-item-features."
         )
-    prompt, encoder = settings.item_prompt(), expected_encoder(settings.encoder)
-    now = {"prompt_version": prompt.version} | {f"encoder.{key}": value for key, value in encoder.items()}
-    then = {"prompt_version": trained["prompt_version"]} | {
-        f"encoder.{key}": trained["encoder"].get(key) for key in encoder
-    }
-    differing = [key for key, value in now.items() if value is not None and then[key] != value]
-    if differing:
-        raise FeatureError(
-            f"New items would be encoded otherwise than the training items: {differing[0]} was {then[differing[0]]} "
-            f"and is {now[differing[0]]} now; bring the encoder of the run back."
-        )
-    return settings.text_encoder().encode(item_texts(frame, prompt), settings.show_progress)
+    return settings.text_encoder().encode(item_texts(frame, settings.item_prompt()), settings.show_progress)
 
 
 def _reduced(features: np.ndarray, trained: np.ndarray, width: int | None) -> np.ndarray:

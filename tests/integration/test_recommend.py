@@ -12,6 +12,7 @@ import pytest
 import torch
 from recbole.data.interaction import Interaction
 
+from recbole_cdsr import llm
 from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.recommend.new_items import SCORE_WHOLE_TABLE
@@ -111,10 +112,10 @@ def test_the_best_items_of_all_users_are_those_of_scores_by_hand(trained, module
         token = user["user"]
         for domain in ("books", "movies"):
             items, scores = of_domain(user, domain)
-            wanted, expected = by_hand.best(by_hand.user(token), histories[token], domain, 5)
-            assert np.allclose(scores, expected, atol=1e-5)
-            if len(set(np.round(expected, 5))) == 5:  # else any order of equal ones is right
-                assert items == wanted
+            wanted, expected = by_hand.best(by_hand.user(token), histories[token], domain, 6)
+            assert np.allclose(scores, expected[:5], atol=1e-5)
+            if len(set(np.round(expected, 4))) == 6:  # else any order of equal ones is right
+                assert items == wanted[:5]
             assert not set(items) & set(histories[token])
         assert all(entry["title"] == titles[entry["item"]] for entry in user["recommendations"])
 
@@ -171,7 +172,10 @@ class TestNewUsers:
         lines = [{"user": "somebody", "items": history}, {"user": "u9", "items": history[:2]}]
         (tmp_path / "new.jsonl").write_text("\n\n".join(map(json.dumps, lines)), encoding="utf-8")
         from_file, shorter = recommend(place, "--histories", str(tmp_path / "new.jsonl"))
-        assert given["recommendations"] == from_file["recommendations"] == known["recommendations"]
+        for same in (from_file, known):
+            for domain in ("books", "movies"):
+                assert of_domain(same, domain)[0] == of_domain(given, domain)[0]
+                assert np.allclose(of_domain(same, domain)[1], of_domain(given, domain)[1], atol=1e-5)
         assert shorter["user"] == "u9"
         assert [entry["item"] for entry in shorter["history"]] == history[:2]
 
@@ -248,7 +252,10 @@ class TestNewItems:
         other = Path(place).with_name("reworded")
         shutil.copytree(place, other)
         state = load_checkpoint(other / "best.pth")
-        state["config"]["prompt_language"] = "zh"
+        wording = (Path(llm.__file__).parent / "prompt_files" / "item_en.yaml").read_text(encoding="utf-8")
+        wording = wording.replace("{value}", "LOUD {value}").replace("item_en", "loud")
+        (tmp_path / "loud.yaml").write_text(wording, encoding="utf-8")
+        state["config"]["prompt_files"] = {"item": str(tmp_path / "loud.yaml")}
         save_checkpoint(other / "best.pth", {key: value for key, value in state.items() if key != "format"})
         arguments = ["--users", "u6", "--new-items", str(tmp_path / "new.tsv")]
         assert main(["recommend", "--run", str(other), *arguments]) == 2
@@ -272,6 +279,30 @@ class TestNewItems:
         assert words in error
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("new.tsv", "item_id\ttitle\nn:1\tA\n", "line 1: there is no column 'domain'"),
+        ("new.tsv", "item_id\tdomain\ttilte\nn:1\tbooks\tA\n", "no column 'tilte'; did you mean title?"),
+        ("new.tsv", "item_id\tdomain\n", "holds a header and no item"),
+        ("new.csv", "item_id,domain\nn:1,books\nn:1,books\n", "item 2 ('n:1', domain 'books'): this item_id stands"),
+        ("new.csv", "item_id,domain\nbooks:1,books\n", "this item is known to 'tiny' already"),
+        ("new.csv", "item_id,domain\nn:1,book\n", "the domain must be one of books, movies"),
+        ("new.csv", "item_id,domain\n,books\n", "the item has no item_id"),
+        ("new.csv", "item_id,domain\nn:1,books\n", "give their vectors with --new-item-features"),
+        ("none.csv", None, "cannot be read (No such file"),
+    ],
+)
+def test_tables_that_are_no_new_items(trained, tmp_path, capsys, name, content, words):
+    if content is not None:
+        (tmp_path / name).write_text(content, encoding="utf-8")
+    place = trained("LLM4CDSR", **SMALL)["run_dir"]
+    assert main(["recommend", "--run", place, "--users", "u1", "--new-items", str(tmp_path / name)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
 def test_each_domain_is_scored_by_its_own_checkpoint(trained, module_dataset, recommend):
     place = Path(trained("SASRecBCE", select="per_domain", epochs=2, hidden_size=16)["run_dir"])
     state = load_checkpoint(place / "best_movies.pth")  # as if another epoch had been best for movies
@@ -285,16 +316,16 @@ def test_each_domain_is_scored_by_its_own_checkpoint(trained, module_dataset, re
         assert np.allclose(of_domain(user, domain)[1], scores, atol=1e-5)
 
 
-def test_held_out_users(held_out, run, recommend, capsys):
+def test_held_out_users(held_out, run, recommend, capsys, caplog):
     """A model with a table of users knows those who were folded in; others are left out, or named."""
-    assert len(recommend(run("BPR", held_out, epochs=1)["run_dir"], "--all-users")) == 60
     place = run("BPR", held_out, epochs=1)["run_dir"]
+    assert len(recommend(place, "--all-users")) == 60
     state = load_checkpoint(Path(place) / "best.pth")
     state["config"]["fold_in"] = False
     save_checkpoint(Path("unfolded.pth"), {key: value for key, value in state.items() if key != "format"})
     assert main(["recommend", "--checkpoint", "unfolded.pth", "--all-users", "--output", "all.jsonl"]) == 0
     assert len(Path("all.jsonl").read_text().splitlines()) == 44
-    assert "16 users are left out" in capsys.readouterr().err
+    assert "16 users are left out" in caplog.text
     assert main(["recommend", "--checkpoint", "unfolded.pth", "--users", "u59"]) == 2
     assert "BPR has a table of users and was not trained on 'u59'" in capsys.readouterr().err
 
