@@ -81,7 +81,7 @@ def known_histories(data: CrossDomainDataset, user_ids: np.ndarray | None = None
         first[alike[runs(users[alike], items[alike], times[alike])[0]]] = True
         users, items = users[first], items[first]
     if user_ids is None:
-        user_ids = np.unique(users)
+        user_ids = users[runs(users)[0]]
     starts, stops = np.searchsorted(users, user_ids, "left"), np.searchsorted(users, user_ids, "right")
     _, flat = expand_ranges(starts, stops - starts)
     names = np.asarray(data.id2token(data.uid_field, user_ids), dtype=object)
