@@ -87,7 +87,7 @@ class Recommender:
         new_items: NewItems | None = None,
         only_new: bool = False,
     ) -> None:
-        self._run, self._data, self._config = run, run.data, run.config
+        self._data, self._config = run.data, run.config
         self._domains, self._topk = list(domains), topk
         self._keep_history, self._new_items, self._only_new = keep_history, new_items, only_new
         names = self._data.domain_names
@@ -122,7 +122,7 @@ class Recommender:
         Raises
         ------
         CDSRError
-            A score is NaN.
+            A score is NaN or infinite.
         """
         for first in range(0, len(histories), USERS_AT_ONCE):
             rows = np.arange(first, min(first + USERS_AT_ONCE, len(histories)))
@@ -143,9 +143,8 @@ class Recommender:
                 if not self._keep_history:
                     scores[_pairs(histories, rows[places])] = -math.inf
                 for domain in domains:
-                    items, values = self._best(scores, new_scores, domain)
-                    found[domain].items[places, : items.shape[1]] = items
-                    found[domain].scores[places, : items.shape[1]] = values
+                    lists = found[domain]
+                    lists.items[places], lists.scores[places] = self._best(scores, new_scores, domain)
         return [found[domain] for domain in self._domains]
 
     def _rows_at_once(self, scorer: _Scorer) -> int:
@@ -179,9 +178,9 @@ class Recommender:
             parts.append(new_scores[:, torch.from_numpy(self._new_items.of_domain(domain)).to(new_scores.device)])
         inside = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]  # [B, C]
         values, places = torch.topk(inside, min(self._topk, inside.shape[1]), dim=1)  # [B, k]
-        if torch.isnan(values).any():  # topk takes NaN for the greatest
+        if (torch.isnan(values) | torch.isposinf(values)).any():  # topk takes NaN for the greatest
             raise CDSRError(
-                f"{self._config['model']} gives scores that are not numbers for items of "
+                f"{self._config['model']} gives scores that are not finite numbers for items of "
                 f"{self._data.domain_names[domain]}; its training failed, so train it again."
             )
         values = values.float().cpu().numpy()

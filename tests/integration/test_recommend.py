@@ -362,7 +362,7 @@ def test_a_failure_leaves_the_former_file(trained, tmp_path, capsys):
     (tmp_path / "r.tsv").write_text("former", encoding="utf-8")
     arguments = ["--checkpoint", str(tmp_path / "broken.pth"), "--all-users", "--output", str(tmp_path / "r.tsv")]
     assert main(["recommend", *arguments]) == 2
-    assert "gives scores that are not numbers" in capsys.readouterr().err
+    assert "gives scores that are not finite numbers" in capsys.readouterr().err
     assert (tmp_path / "r.tsv").read_text(encoding="utf-8") == "former"
     assert not list(tmp_path.glob("*.part"))
 
