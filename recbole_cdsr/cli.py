@@ -1,4 +1,4 @@
-"""The command line: `recbole-cdsr run | benchmark | tune | features | convert | stats | explain | doctor`.
+"""The command line: `recbole-cdsr COMMAND`; `recbole-cdsr --help` lists the commands.
 
 A user's mistake ends in one line and exit code 2, an interruption in one line and exit code 130.
 """
@@ -14,8 +14,10 @@ from recbole_cdsr import __version__, stats
 from recbole_cdsr.benchmark import command as benchmark_command
 from recbole_cdsr.convert import command as convert_command
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.evaluate import command as evaluate_command
 from recbole_cdsr.explain import command as explain_command
 from recbole_cdsr.llm import feature_command
+from recbole_cdsr.recommend import command as recommend_command
 from recbole_cdsr.tune import command as tune_command
 
 USER_MISTAKE = 2
@@ -94,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     feature_command.add_parser(commands)
     convert_command.add_parser(commands)
     stats.add_parser(commands)
+    evaluate_command.add_parser(commands)
+    recommend_command.add_parser(commands)
     explain_command.add_parser(commands)
     doctor = commands.add_parser("doctor", help="print versions, what was mended, the encoder found and the device")
     doctor.set_defaults(run=_doctor)

@@ -379,8 +379,15 @@ class CDSRConfig(Config):
         return config_saved.plain_settings(self.final_config_dict, self._data_folder, self._data_root)
 
     @classmethod
-    def from_plain(cls, values: Mapping[str, Any]) -> CDSRConfig:
+    def from_plain(cls, values: Mapping[str, Any], command_line: Sequence[str] = ()) -> CDSRConfig:
         """Rebuild a configuration from `plain()`; its values are checked like any others.
+
+        Parameters
+        ----------
+        values
+            What `plain` gave.
+        command_line
+            Arguments `--key=value` that win over them.
 
         Raises
         ------
@@ -390,7 +397,7 @@ class CDSRConfig(Config):
         if not isinstance(values, Mapping) or not all(isinstance(values.get(key), str) for key in ("model", "dataset")):
             raise ConfigError("This is not a saved configuration: it names no model and dataset.")
         settings = _TypedValues({key: value for key, value in values.items() if key not in config_saved.DERIVED})
-        config = cls(values["model"], values["dataset"], config_dict=settings, command_line=[])
+        config = cls(values["model"], values["dataset"], config_dict=settings, command_line=command_line)
         config.warnings.clear()
         config.notices.clear()
         return config

@@ -59,19 +59,25 @@ def check_topk(setting: Setting) -> list[int]:
     return list(dict.fromkeys(cut_offs))
 
 
+def metrics_at(metrics: list[str], topk: list[int]) -> list[str]:
+    """What `metrics` and `topk` give: `NDCG@10`, or the name alone of a metric without cut-off."""
+    from recbole.evaluator.base_metric import TopkMetric
+    from recbole.evaluator.register import metrics_dict
+
+    found = []
+    for name in metrics:
+        has_cut_off = issubclass(metrics_dict[name.lower()], TopkMetric)
+        found += [f"{name}@{k}" for k in topk] if has_cut_off else [name]
+    return found
+
+
 def check_valid_metric(setting: Setting, metrics: list[str], topk: list[int], select: str) -> str:
     """`<metric>@<k>`, one of `metrics` and `topk`, with `_<domain>` behind it to select by one domain.
 
     Returns the metric as RecBole spells it and the domain in lower case; whether the domain exists is for the
     trainer to say, which knows the data.
     """
-    from recbole.evaluator.base_metric import TopkMetric
-    from recbole.evaluator.register import metrics_dict
-
-    choices = []
-    for name in metrics:
-        has_cut_off = issubclass(metrics_dict[name.lower()], TopkMetric)
-        choices += [f"{name}@{k}" for k in topk] if has_cut_off else [name]
+    choices = metrics_at(metrics, topk)
     value = setting.value.strip()
     matched = re.fullmatch(r"([A-Za-z]+(?:@[0-9]+)?)(?:_([A-Za-z0-9_-]+))?", value)
     by_lower = {choice.lower(): choice for choice in choices}

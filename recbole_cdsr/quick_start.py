@@ -95,8 +95,8 @@ def run_recbole_cdsr(
     features_seconds = time() - features_started
 
     init_seed(config["seed"] + config["local_rank"], config["reproducibility"])
-    network = _build_model(config, train_data._dataset)
-    features_seconds += _inject_features(config, network, data)
+    network = build_model(config, train_data._dataset)
+    features_seconds += inject_features(config, network, data)
     if config[trimmed_windows.KEY]:
         trimmed_windows.trim(network)
     network = network.to(config["device"])
@@ -223,7 +223,14 @@ def _log_flops(config: CDSRConfig, network: AbstractRecommender, data: CrossDoma
         logger.info(set_color("FLOPs", "blue") + f": {flops}")
 
 
-def _build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRecommender:
+def build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRecommender:
+    """A new model on a training split, without injected features.
+
+    Raises
+    ------
+    ConfigError
+        It cannot be built with these settings on these data.
+    """
     try:
         network = config.model_class(config, dataset)
     except (ValueError, NotImplementedError, KeyError) as error:
@@ -237,8 +244,8 @@ def _build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractRec
     return network
 
 
-def _inject_features(config: CDSRConfig, network: AbstractRecommender, data: CrossDomainDataset) -> float:
-    """Put LLM features into the model's tables if that is asked for; returns the seconds spent on features."""
+def inject_features(config: CDSRConfig, network: AbstractRecommender, data: CrossDomainDataset) -> float:
+    """Put LLM features into a new model's tables if that is asked for; returns the seconds spent on features."""
     plan = plan_injection(network, config, data.item_num, data.user_num)
     if plan is None:
         return 0.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+
+from recbole_cdsr.trained_run_options import add_run_options, named_place
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParser:
@@ -15,9 +16,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "cosine, and whether a recalled item occurs among the user's held-out interactions.",
         allow_abbrev=False,
     )
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--run", dest="run_dir", metavar="DIR", help="directory of a run; its selected checkpoint")
-    source.add_argument("--checkpoint", metavar="FILE", help="a checkpoint, such as DIR/best_movies.pth")
+    add_run_options(parser)
     parser.add_argument("--users", nargs="+", default=[], metavar="USER", help="users as the .inter file names them")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N users with pseudo items, drawn by --seed")
     parser.add_argument("--seed", type=int, default=1, help="draws the users of --random")
@@ -36,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.users or args.random or args.all):
         raise ConfigError("explain: name users with --users, draw some with --random N, or count with --all.")
-    path = Path(args.checkpoint) if args.checkpoint else checkpoint_of_run(Path(args.run_dir))
+    path = named_place(args)
+    if path.is_dir():
+        path = checkpoint_of_run(path)
     view = RecallView.from_checkpoint(path, args.data_path)
     print(f"{path}: {view.described()}")
     for user in [*args.users, *view.random_users(args.random, args.seed)]:

@@ -16,9 +16,7 @@ from recbole_cdsr.llm.item_table import item_table
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.model.llmcdsr import LLMCDSR
 from recbole_cdsr.model.recall_network import padded_names
-from recbole_cdsr.quick_start import create_dataset
-from recbole_cdsr.trainer.checkpoint import load_checkpoint, restore_model
-from recbole_cdsr.trainer.run_directory import BEST
+from recbole_cdsr.trained_run import SavedRun, TrainedRun, selected_checkpoints
 
 PAIRS_AT_ONCE = 512
 
@@ -85,14 +83,12 @@ def checkpoint_of_run(folder: Path) -> Path:
     CheckpointError
         There is none, or one for each domain, of which one must be named.
     """
-    if (folder / BEST).is_file():
-        return folder / BEST
-    of_domains = sorted(path.name for path in folder.glob("best_*.pth"))
-    if of_domains:
+    files = selected_checkpoints(folder)
+    if None not in files:
         raise CheckpointError(
-            f"{folder} has a checkpoint per domain; name one with --checkpoint {folder}/{of_domains[0]}."
+            f"{folder} has a checkpoint per domain; name one with --checkpoint {next(iter(files.values()))}."
         )
-    raise CheckpointError(f"{folder} holds no {BEST}; give the directory of a run that has trained an epoch.")
+    return files[None]
 
 
 class RecallView:
@@ -127,23 +123,19 @@ class RecallView:
         ConfigError, DataError, FeatureError
             Its configuration or data cannot be used here.
         """
-        state = load_checkpoint(path)
-        if state.get("model") != "LLMCDSR":
+        saved = SavedRun.open(path)
+        if saved.state.get("model") != "LLMCDSR":
             raise CheckpointError(
-                f"{path} is a checkpoint of {state.get('model')}; explain shows the recall of LLMCDSR."
+                f"{path} is a checkpoint of {saved.state.get('model')}; explain shows the recall of LLMCDSR."
             )
-        settings = state["config"] | {"use_gpu": False, "show_progress": False}
-        if data_path is not None:
-            settings["data_path"] = data_path
-        config = CDSRConfig.from_plain(settings)
+        places = {} if data_path is None else {"data_path": data_path}
+        config = saved.config(use_gpu=False, show_progress=False, **places)
         if config["augmentation"] != "recalled":
             raise CheckpointError(
                 f"{path} was trained with augmentation: {config['augmentation']}; nothing is recalled."
             )
-        data = create_dataset(config)
-        model = LLMCDSR(config, data)
-        restore_model(model, state, path)
-        return cls(config, data, model)
+        run = TrainedRun(saved, config)
+        return cls(config, run.data, run.model_of(run.data.domain_names[0]))
 
     def described(self) -> str:
         """Model, data and who generated the names, in one line."""

@@ -87,7 +87,7 @@ def _extractive_profiles(
         with store.sole_maker(settings.features_dir, "profiles", name):
             if not store.feature_set_exists(settings.features_dir, "profiles", name):  # made while this one waited
                 started = time.perf_counter()
-                matrix = _extractive_matrix(settings, items, histories)
+                matrix = extractive_profiles(settings, items, histories)
                 store.save_feature_set(
                     settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from
                 )
@@ -97,8 +97,8 @@ def _extractive_profiles(
     return found
 
 
-def _extractive_matrix(settings: FeatureSettings, items: ItemTable, histories: Histories) -> np.ndarray:
-    """Profiles float32 `[n, D_u]` of the users of `histories`."""
+def extractive_profiles(settings: FeatureSettings, items: ItemTable, histories: Histories) -> np.ndarray:
+    """Profiles of U users by the offline extractive profiler, float32 ``[U, D_u]``; nothing is read or kept."""
     # Clustered in the order of .item, so that every split and permutation has the same clusters.
     labels = profiles.cluster_items(items.source.matrix, settings.profile_clusters)
     interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)

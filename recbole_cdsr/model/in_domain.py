@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -51,16 +52,20 @@ def full_sort_scores(
     Tensor
         float ``[B, n_items]``, −∞ where not scored.
     """
-    scores = table.new_full((n_rows, len(table)), -math.inf)
-    every_row = torch.arange(n_rows, device=table.device)
-    for domain in range(len(offsets) - 1):
-        candidates = slice(int(offsets[domain]), int(offsets[domain + 1]))
-        if target_domain is None:
-            scores[:, candidates] = query(domain, every_row) @ table[candidates].T
-            continue
-        rows = (target_domain == domain).nonzero().squeeze(1)
-        if len(rows):
-            scores[rows, candidates] = query(domain, rows) @ table[candidates].T  # [r, n_k]
+    candidates = [slice(int(low), int(high)) for low, high in pairwise(offsets)]
+    if target_domain is None:
+        every_row = torch.arange(n_rows, device=table.device)
+        padding = table.new_full((n_rows, 1), -math.inf)
+        of_domains = [
+            query(domain, every_row) @ table[part].T for domain, part in enumerate(candidates)
+        ]  # K x [B, n_k]
+        scores = torch.cat([padding, *of_domains], dim=1)
+    else:
+        scores = table.new_full((n_rows, len(table)), -math.inf)
+        for domain, part in enumerate(candidates):
+            rows = (target_domain == domain).nonzero().squeeze(1)
+            if len(rows):
+                scores[rows, part] = query(domain, rows) @ table[part].T  # [r, n_k]
     return scores if bias is None else scores + bias
 
 

@@ -9,8 +9,10 @@ features are buffers outside the state dict: a checkpoint holds what was trained
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -98,7 +100,9 @@ class InjectedEmbedding(nn.Embedding):
 
 
 class _OwnRows(InjectedEmbedding):
-    """Keeps trainable vectors for the rows without features only."""
+    """Keeps trainable vectors for the rows without features only; the others are made of a buffer, `_described`."""
+
+    _described: str
 
     def __init__(self, table: nn.Embedding, known: Tensor) -> None:
         super().__init__(table, known)
@@ -110,6 +114,26 @@ class _OwnRows(InjectedEmbedding):
         if table.padding_idx is not None and not known[table.padding_idx]:
             self._own_padding = int(places[table.padding_idx])
         self.own = nn.Parameter(table.weight.detach()[unknown].clone())  # [n_own, width]
+        # Features [m, D] -> rows [m, ...] of what `_described` keeps, as they were brought into it; None where the
+        # embedding was made of rows that nobody says the origin of.
+        self.described_by: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def append(self, features: np.ndarray) -> None:
+        """Give the table rows of further items behind its own, made of features alone.
+
+        Parameters
+        ----------
+        features : np.ndarray
+            float32 ``[m, D]``, from where the features of the other rows come.
+        """
+        buffer = getattr(self, self._described)
+        rows = torch.from_numpy(self.described_by(features)).to(buffer)  # [m, ...]
+        more = len(rows)
+        setattr(self, self._described, torch.cat([buffer, F.pad(rows, (0, buffer.shape[1] - rows.shape[1]))]))
+        self.known = torch.cat([self.known, self.known.new_ones(more)])
+        self._places = torch.cat([self._places, self._places.new_zeros(more)])
+        self.num_embeddings += more
+        self._whole = None
 
     def _with_own(self, vectors: Tensor, ids: Tensor | None) -> Tensor:
         """`vectors` ``[m, width]`` with the model's own rows where there are no features."""
@@ -135,6 +159,7 @@ class FrozenEmbedding(_OwnRows):
     """
 
     mode = "frozen"
+    _described = "vectors"
 
     def __init__(self, table: nn.Embedding, known: Tensor, vectors: Tensor) -> None:
         super().__init__(table, known)
@@ -161,6 +186,7 @@ class AdaptedEmbedding(_OwnRows):
     """
 
     mode = "adapter"
+    _described = "features"
 
     def __init__(self, table: nn.Embedding, known: Tensor, features: Tensor, hidden: int | None, std: float) -> None:
         super().__init__(table, known)

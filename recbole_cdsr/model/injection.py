@@ -27,7 +27,7 @@ from torch import nn
 from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm.features import LLMFeatures
-from recbole_cdsr.llm.reduction import pca, principal_axes, project
+from recbole_cdsr.llm.reduction import principal_axes, project
 from recbole_cdsr.model.injected_embedding import (
     AdaptedEmbedding,
     ConcatenatedEmbedding,
@@ -56,6 +56,30 @@ class InjectionPlan:
     settings: InjectionSettings
     item_tables: tuple[str, ...]
     user_tables: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureRows:
+    """How features were brought into a table, so that those of further items can be brought there alike.
+
+    Attributes
+    ----------
+    axes : tuple of np.ndarray or None
+        Mean and principal axes that they were projected on.
+    shift : np.ndarray or None
+        ``[D]``, what was subtracted afterwards.
+    factor : float
+        What they were multiplied with in the end.
+    """
+
+    axes: tuple[np.ndarray, np.ndarray] | None
+    shift: np.ndarray | None
+    factor: float
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """float32 ``[m, D]`` to float32 ``[m, D']``."""
+        rows = features if self.axes is None else project(features, *self.axes)
+        return ((rows if self.shift is None else rows - self.shift) * self.factor).astype(np.float32)
 
 
 def plan_injection(model: nn.Module, config: Mapping[str, Any], n_items: int, n_users: int) -> InjectionPlan | None:
@@ -277,7 +301,8 @@ def _injected(
         kept = components.shape[1]
         if settings.mode == "frozen":
             std = settings.std or kept**-0.5
-        components *= std / _root_mean_square(components)
+        factor = std / _root_mean_square(components)
+        components *= factor
         if settings.mode == "init":
             with torch.no_grad():  # columns beyond the components stay the model's own
                 rows = mask.nonzero().squeeze(1).to(weight.device)
@@ -285,16 +310,23 @@ def _injected(
             return None
         vectors = torch.zeros(weight.shape)
         vectors[mask, :kept] = torch.from_numpy(components)
-        return FrozenEmbedding(table, mask.to(weight.device), vectors.to(weight))
+        fixed = FrozenEmbedding(table, mask.to(weight.device), vectors.to(weight))
+        fixed.described_by = FeatureRows((mean, axes), None, factor)
+        return fixed
 
-    frozen = matrix[known] if settings.dim is None else pca(matrix[known], settings.dim)  # [n_known, D]
-    frozen -= frozen.mean(axis=0)
-    frozen *= frozen.shape[1] ** -0.5 / _root_mean_square(frozen)  # of length 1 on average
+    reduced_by = None if settings.dim is None else principal_axes(matrix[known], settings.dim)
+    frozen = matrix[known] if reduced_by is None else project(matrix[known], *reduced_by)  # [n_known, D]
+    shift = frozen.mean(axis=0)
+    frozen -= shift
+    factor = frozen.shape[1] ** -0.5 / _root_mean_square(frozen)  # of length 1 on average
+    frozen *= factor
     features = torch.zeros(len(weight), frozen.shape[1])
     features[mask] = torch.from_numpy(frozen)
     mask, features = mask.to(weight.device), features.to(weight)
     if settings.mode == "adapter":
-        return AdaptedEmbedding(table, mask, features, settings.hidden, std)
+        adapted = AdaptedEmbedding(table, mask, features, settings.hidden, std)
+        adapted.described_by = FeatureRows(reduced_by, shift, factor)
+        return adapted
     return ConcatenatedEmbedding(table, mask, features, std)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import SequentialRecommender
@@ -208,6 +209,12 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         if self.default_profile is not None:
             profiles = torch.where(profiles.any(dim=1, keepdim=True), profiles, self.default_profile)
         return self.user_adapter(profiles)
+
+    def add_profiles(self, profiles: np.ndarray) -> int:
+        """Give the table of profiles rows ``[U, D_u]`` of further users; returns the id of the first."""
+        first = len(self.profile_table)
+        self.profile_table = torch.cat([self.profile_table, torch.from_numpy(profiles).to(self.profile_table)])
+        return first
 
     def alignment(self, sequence: SequenceVectors) -> Tensor:
         """L_align of E_s and a(T_s), from the vectors the scores were made of; the mean over all tokens."""

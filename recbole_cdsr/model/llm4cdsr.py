@@ -277,15 +277,31 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
         n_rows, domains = len(interaction[self.ITEM_SEQ_LEN]), target_domains(interaction)
         return full_sort_scores(self._query(interaction), table, self.domain_offsets, n_rows, domains)
 
+    def score_new_items(self, interaction: Interaction, text: Tensor) -> Tensor:
+        """h·g(v) of m items without a row in any table, ``[B, m]``: there is no l_k(v), so the local part is zero.
+
+        Parameters
+        ----------
+        interaction : Interaction
+            Histories of B rows.
+        text : Tensor
+            float32 ``[m, D_all]``, reduced as the text table was.
+        """
+        packed = PackedWindows.from_lengths(interaction[self.ITEM_SEQ_LEN])
+        h = self._history_state(packed, packed.pack(interaction[self.ITEM_SEQ]))  # [B, d]
+        return h @ self.adapter(text).T
+
+    def _history_state(self, packed: PackedWindows, items: Tensor) -> Tensor:
+        """h_last of each row, ``[B, d]``, from its items ``[T]``."""
+        table = self._cached_candidates()
+        g = self._global_vectors([items])[0] if table is None else table[items, : self.hidden_size]
+        return self.mixed_thread.last_state(packed, self._mixed_states(packed, g))
+
     def _query(self, interaction: Interaction) -> DomainQuery:
         """The function (domain, rows) -> ``[r, w]`` that scores candidates: [h_last, h^k_last]."""
         packed = PackedWindows.from_lengths(interaction[self.ITEM_SEQ_LEN])
         items = packed.pack(interaction[self.ITEM_SEQ])  # [T]
-        h = None
-        if self.use_global:
-            table = self._cached_candidates()
-            g = self._global_vectors([items])[0] if table is None else table[items, : self.hidden_size]
-            h = self.mixed_thread.last_state(packed, self._mixed_states(packed, g))  # [B, d]
+        h = self._history_state(packed, items) if self.use_global else None  # [B, d]
 
         def query(domain: int, rows: Tensor) -> Tensor:
             parts = [] if h is None else [h[rows]]

@@ -17,17 +17,17 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import ModelType, set_color
-from tqdm import tqdm
+from recbole.utils import set_color
 
 from recbole_cdsr.config import OUR_MODELS, CDSRConfig
-from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
+from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
 from recbole_cdsr.model.injection_settings import KEY, OFF
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
 from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
+from recbole_cdsr.trainer.judging import FullScores, protocol_evaluator, score_rows
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
@@ -190,39 +190,9 @@ class CDSRTrainerMixin:
         """One evaluator per split; its sampled candidates serve every pass."""
         known, evaluator = self._evaluators.get(dataset.phase, (None, None))
         if known is not dataset:
-            exclude = self.config["exclude_history"]
-            if exclude == "recbole":  # RecBole masks the history for general models only
-                exclude = self.config["MODEL_TYPE"] != ModelType.SEQUENTIAL
-            evaluator = ProtocolEvaluator(self.config, dataset.evaluation_rows(), exclude)
+            evaluator = protocol_evaluator(self.config, dataset.evaluation_rows())
             self._evaluators[dataset.phase] = (dataset, evaluator)
         return evaluator
-
-    def _score_into(
-        self, evaluator: ProtocolEvaluator, eval_data: AbstractDataLoader, domain: int | None, show_progress: bool
-    ) -> None:
-        """Add the scores of all rows, or of the rows whose target lies in one domain."""
-        dataset = eval_data._dataset
-        if self.item_tensor is None:
-            self.item_tensor = dataset.get_item_feature().to(self.device)
-        self.tot_item_num = dataset.item_num
-        rows_at_once = None
-        if type(self.model).full_sort_predict is AbstractRecommender.full_sort_predict:
-            # Such a model predicts every pair of a row and an item; RecBole's batch size counts those pairs.
-            rows_at_once = max(1, self.test_batch_size // dataset.item_num)
-        self.model.eval()
-        batches = tqdm(
-            eval_data, total=len(eval_data), ncols=100, desc=set_color("Evaluate   ", "pink"), disable=not show_progress
-        )
-        for interaction, *_ in batches:
-            wanted = torch.arange(len(interaction))
-            if domain is not None:
-                wanted = (interaction[TARGET_DOMAIN] == domain).nonzero().squeeze(1)
-            for rows in wanted.split(rows_at_once or max(len(wanted), 1)):
-                if not len(rows):
-                    continue
-                part: Interaction = interaction if len(rows) == len(interaction) else interaction[rows]
-                _, scores, _, _ = self._full_sort_batch_eval((part, None, None, None))
-                evaluator.add(scores, part[ROW_ID])
 
     @torch.no_grad()
     def evaluate(
@@ -259,11 +229,13 @@ class CDSRTrainerMixin:
         start = time()
         evaluator = self._evaluator(eval_data._dataset)
         evaluator.start()
+        self.model.eval()
+        scores = FullScores(self.model, eval_data._dataset, self.test_batch_size, self.device)
         if len(eval_data._dataset):  # else the report counts 0 rows, and no checkpoint may be there to load
             for path, domain in self._states_to_judge(eval_data, load_best_model, model_file):
                 if path is not None:
                     self._load_model(path)
-                self._score_into(evaluator, eval_data, domain, show_progress)
+                score_rows(scores, evaluator, eval_data, domain, show_progress)
         self.report = evaluator.finish()
         self.seconds["evaluation"] += time() - start
         result = OrderedDict(self.report.flat())
@@ -302,6 +274,7 @@ class CDSRTrainerMixin:
             "config": self.config.plain(),
             "fingerprint": self.config.fingerprint(),
             "epoch": epoch,
+            "material": self._material,
             **model_state(self.model),
         }
 
@@ -352,7 +325,6 @@ class CDSRTrainerMixin:
         state = self._model_state(epoch)
         state["optimizers"] = optimizer_states(self)
         state["random"] = random_states()
-        state["material"] = self._material
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
             "cur_step": self.cur_step,

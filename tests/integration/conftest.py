@@ -230,3 +230,34 @@ def read_json() -> Callable[[Path], Any]:
         raise ValueError(f"{constant} is not JSON")
 
     return lambda path: json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=refuse)
+
+
+@pytest.fixture(scope="module")
+def module_dataset(tmp_path_factory: pytest.TempPathFactory) -> TinyDataset:
+    """One dataset for all tests of a module that only read it."""
+    return write_dataset(tmp_path_factory.mktemp("module-data"), n_users=40)
+
+
+@pytest.fixture(scope="module")
+def trained(module_dataset: TinyDataset, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Any]]:
+    """`trained(model, key=value, …)`: the result of a run on `module_dataset`; the same run is trained once a module.
+
+    Windows are shorter than histories.
+    """
+    from recbole_cdsr.quick_start import run_recbole_cdsr
+
+    place = tmp_path_factory.mktemp("module-runs")
+    features = write_item_features(module_dataset, place / "items.npy")
+    results: dict[str, dict[str, Any]] = {}
+
+    def trained(model: str, **settings: Any) -> dict[str, Any]:
+        key = json.dumps([model, settings], sort_keys=True)
+        if key not in results:
+            defaults = {"epochs": 1, "MAX_ITEM_LIST_LENGTH": 6, "checkpoint_dir": str(place / "saved")}
+            given = defaults | {"item_features_file": str(features)} | settings
+            results[key] = run_recbole_cdsr(
+                model, module_dataset.name, config_dict=module_dataset.settings | given, command_line=[]
+            )
+        return results[key]
+
+    return trained

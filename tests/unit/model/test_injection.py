@@ -350,3 +350,32 @@ class TestStart:
                 {"name": "user_embedding", "of": "users", "rows": 18, "own_rows": 2, "width": 8, "features": 12},
             ],
         }
+
+
+class TestAppending:
+    @pytest.mark.parametrize(
+        ("mode", "keys"),
+        [
+            ("frozen", {}),
+            ("frozen", {"llm_injection_std": 0.3}),
+            ("adapter", {}),
+            ("adapter", {"llm_injection_dim": 5, "llm_adapter_hidden": 6}),
+        ],
+    )
+    def test_a_further_item_with_the_text_of_a_known_one_has_its_row(self, mode, keys):
+        given = features()
+        table = injected(Model(item_embedding=(N_ITEMS, WIDTH)), mode, given, **keys).eval().item_embedding
+        with torch.no_grad():
+            before = table.weight.clone()
+            table.append(given.items[[3, 7, 29]])
+            after = table.weight
+        assert (table.num_embeddings, len(after)) == (N_ITEMS + 3, N_ITEMS + 3)
+        assert torch.equal(after[:N_ITEMS], before)
+        assert torch.allclose(after[N_ITEMS:], before[[3, 7, 29]], atol=1e-6)
+        assert torch.allclose(table(torch.tensor([N_ITEMS + 1])), before[[7]], atol=1e-6)
+
+    def test_more_components_than_features_are_padded(self):
+        given = features()
+        table = injected(Model(item_embedding=(N_ITEMS, 20)), "frozen", given).item_embedding
+        table.append(given.items[[4]])
+        assert torch.allclose(table.weight[-1], table.weight[4], atol=1e-6)

@@ -1,0 +1,1 @@
+"""A trained model judged again, under another protocol, without training."""

@@ -1,0 +1,1 @@
+"""Items that a trained model recommends."""

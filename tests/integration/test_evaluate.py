@@ -1,0 +1,127 @@
+"""A trained run judged again: its own figures under its own protocol, those of another run under another one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from recbole_cdsr.cli import main
+
+SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
+PER_DOMAIN = {"select": "per_domain", "epochs": 3, "hidden_size": 16}
+MODELS = {
+    "LLM4CDSR": SMALL,
+    "SASRec": {},
+    "BERT4Rec": {},
+    "BPR": {},
+    "NeuMF": {},
+    "EASE": {},
+    "SASRecBCE": PER_DOMAIN,
+}
+
+
+@pytest.fixture
+def evaluate():
+    """`evaluate(place, *settings)`: the result that the command writes."""
+
+    def evaluate(place, *settings):
+        assert main(["evaluate", "--run", str(place), "--result_file=again.json", *settings]) == 0
+        return json.loads(Path("again.json").read_text(encoding="utf-8"))
+
+    return evaluate
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_runs_own_protocol_gives_the_runs_own_figures(trained, evaluate, read_json, model):
+    place = Path(trained(model, **MODELS[model])["run_dir"])
+    kept = {path: path.read_bytes() for path in sorted(place.iterdir())}
+    own, again = read_json(place / "result.json"), evaluate(place)
+    assert again["test"] == own["test"]
+    assert again["best_valid"] == own["best_valid"]
+    assert again["best_epoch"] == own["best_epoch"]
+    assert again.keys() == own.keys() | {"evaluated"}
+    assert Path("again_test_ranks.tsv").read_bytes() == (place / "test_ranks.tsv").read_bytes()
+    files = [path.name for path in sorted(place.glob("best*.pth"))]
+    named = again["evaluated"]["checkpoint"]
+    assert [Path(file).name for file in (named.values() if isinstance(named, dict) else [named])] == files
+    assert (again["evaluated"]["trained"], again["evaluated"]["changed"]) == (False, {})
+    assert (again["epochs"], again["train_losses"], again["seconds"]["training"]) == (0, [], 0)
+    assert again["budget"] == own["budget"] is True
+    assert {path: path.read_bytes() for path in sorted(place.iterdir())} == kept
+
+
+def test_drawn_candidates_are_those_of_a_run_that_had_them_from_the_start(trained, evaluate):
+    first = trained("SASRec")
+    other = trained("SASRec", eval_candidates=["full", "uni10"])
+    again = evaluate(first["run_dir"], "--eval_candidates=[full, uni10]")
+    assert again["test"] == other["test"]
+    assert again["evaluated"]["changed"] == {"eval_candidates": [["full"], ["full", "uni10"]]}
+    ranks = Path(other["run_dir"]) / "test_ranks.tsv"
+    assert Path("again_test_ranks.tsv").read_bytes() == ranks.read_bytes()
+
+
+def test_other_metrics_than_the_one_that_selected(trained, evaluate, capsys):
+    place = trained("BPR")["run_dir"]
+    again = evaluate(place, "--metrics=Recall", "--topk=3", "--ties=recbole", "--exclude_history=False")
+    assert set(again["test"]["overall"]) == {"count", "recall@3"}
+    assert again["config"]["valid_metric"] == "NDCG@10"  # what selected the checkpoint
+    assert set(again["evaluated"]["changed"]) == {"metrics", "topk", "ties", "exclude_history"}
+    printed = capsys.readouterr().out
+    assert "nothing was trained" in printed
+    assert f"{again['test']['overall']['recall@3']:.4f}" in printed
+
+
+def test_the_file_of_one_domain_judges_all_rows(trained, evaluate):
+    place = Path(trained("SASRecBCE", **PER_DOMAIN)["run_dir"])
+    assert main(["evaluate", "--checkpoint", str(place / "best_books.pth"), "--result_file=books.json"]) == 0
+    books = json.loads(Path("books.json").read_text(encoding="utf-8"))
+    assert books["evaluated"]["checkpoint"].endswith("best_books.pth")
+    assert books["test"]["overall"]["count"] == 40
+    assert books["test"]["domains"]["books"] == evaluate(place)["test"]["domains"]["books"]
+
+
+def test_an_evaluation_does_without_a_result_file_even_if_the_run_had_one(tiny, run):
+    result = run("Pop", tiny, epochs=1, result_file="own.json")
+    before = Path("own.json").read_bytes()
+    assert main(["evaluate", "--checkpoint", result["run_dir"], "--topk=[1,2]"]) == 0
+    assert Path("own.json").read_bytes() == before
+    assert not list(Path().glob("*ranks.tsv"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--learning_rate=0.1"], "learning_rate is no setting it could change"),
+        (["--epochs=5"], "evaluate uses a model as it was trained, and epochs is no setting"),
+        (["--topkk=5"], "did you mean topk?"),
+        (["--dataset=douban"], "evaluate uses the data that the model was trained on"),
+        (["--eval_candidates=uni0"], "uni0"),
+        (["--topk"], "--topk has no value"),
+        (["--metrics=AUC"], "rates single scores"),
+        (["--data_path=elsewhere"], "is not there"),
+    ],
+)
+def test_mistakes_end_in_one_line(trained, capsys, arguments, words):
+    assert main(["evaluate", "--run", trained("SASRec")["run_dir"], *arguments]) == 2
+    output = capsys.readouterr()
+    assert words in output.err
+    assert output.err.count("\n") == 1
+    assert output.out == ""
+
+
+def test_the_runs_own_result_is_not_replaced(trained, capsys):
+    place = Path(trained("SASRec")["run_dir"])
+    assert main(["evaluate", "--run", str(place), f"--result_file={place / 'result.json'}"]) == 2
+    assert "is the result of the run itself" in capsys.readouterr().err
+
+
+def test_what_is_no_run_is_said_so(tmp_path, capsys):
+    for place in (tmp_path, tmp_path / "nowhere", Path(__file__)):
+        assert main(["evaluate", "--run", str(place)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 3
+    assert "holds no best.pth" in error
+    assert "is not there" in error
+    assert "is broken or holds more than tensors" in error
