@@ -1,0 +1,148 @@
+"""What a report states beside its figures: states of cells, datasets, who made the features, machines, commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from recbole_cdsr.benchmark.analysis import Analysis
+from recbole_cdsr.benchmark.collect import DONE, NOT_APPLICABLE, Cell
+from recbole_cdsr.benchmark.comparison import by_label
+
+# What makes provenance hard to read and is said elsewhere or by no person.
+_LEFT_OUT_OF_PROVENANCE = ("made_by", "llm", "format", "kind")
+
+
+def states(analysis: Analysis) -> list[dict[str, Any]]:
+    """By dataset and label: every seed with its state and reason."""
+    return [
+        {
+            "dataset": dataset.name,
+            "label": label,
+            "model": cells[0].model,
+            "role": cells[0].role,
+            "seeds": [
+                {
+                    "seed": cell.seed,
+                    "state": f"{cell.state}, budget" if cell.budget else cell.state,
+                    "reason": cell.reason,
+                    "attempts": cell.attempts,
+                    "done": cell.state == DONE and not cell.budget,
+                }
+                for cell in cells
+            ],
+        }
+        for dataset in analysis.datasets
+        for label, cells in by_label(dataset.cells).items()
+    ]
+
+
+def cards(analysis: Analysis) -> list[dict[str, Any]]:
+    """By dataset: its card as pairs of name and text; more than one where its cells ran on different data."""
+    found = []
+    for dataset in analysis.datasets:
+        own = [cell.result["card"] for cell in dataset.cells if cell.result.get("card")]
+        different = list({json.dumps(card, sort_keys=True, default=str): card for card in own}.values())
+        found.append(
+            {
+                "name": dataset.name,
+                "synthetic": dataset.synthetic,
+                "cards": [list(_card_facts(card)) for card in different],
+                "files": [(card.get("source") or {}).get("files") or [] for card in different],
+                "domains": [card.get("domains") or [] for card in different],
+            }
+        )
+    return found
+
+
+def features(analysis: Analysis) -> list[dict[str, Any]]:
+    """By dataset and label: who made the text features, the language model that took part, and every detail."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in _finished(analysis):
+        for kind in ("features", "pseudo_items"):
+            made = cell.result.get(kind)
+            if not made:
+                continue
+            stated = {
+                "dataset": cell.dataset,
+                "kind": "pseudo items" if kind == "pseudo_items" else "item features and profiles",
+                "made_by": made.get("made_by") or "unknown",
+                "llm": made.get("llm"),
+                "permuted": made.get("permute_seed") is not None,
+                "details": list(_flat({key: made[key] for key in made if key not in _LEFT_OUT_OF_PROVENANCE})),
+            }
+            key = json.dumps(stated, sort_keys=True, default=str)
+            labels = found.setdefault(key, stated | {"labels": []})["labels"]
+            if cell.label not in labels:
+                labels.append(cell.label)
+    return list(found.values())
+
+
+def environments(analysis: Analysis) -> list[dict[str, Any]]:
+    """Every environment that cells ran in, with how many did."""
+    found: dict[str, dict[str, Any]] = {}
+    for cell in _finished(analysis):
+        stated = cell.result.get("environment") or {}
+        key = json.dumps(stated, sort_keys=True, default=str)
+        found.setdefault(key, {"facts": list(_flat(stated)), "cells": 0})["cells"] += 1
+    return list(found.values())
+
+
+def commands(analysis: Analysis) -> list[dict[str, Any]]:
+    """The command of every finished cell, and the settings that the grid gave it."""
+    return [
+        {
+            "dataset": cell.dataset,
+            "label": cell.label,
+            "seed": cell.seed,
+            "command": cell.result.get("command") or "not recorded",
+            "settings": json.dumps(cell.settings, ensure_ascii=False, default=str) if cell.settings else "",
+        }
+        for cell in _finished(analysis)
+    ]
+
+
+def _finished(analysis: Analysis) -> list[Cell]:
+    return [cell for cell in analysis.cells if cell.state in (DONE, NOT_APPLICABLE)]
+
+
+def _card_facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    converter, rows = card.get("converter") or {}, card.get("rows") or {}
+    options = " ".join(f"{key}={value}" for key, value in (converter.get("options") or {}).items())
+    if card.get("synthetic"):
+        yield "synthetic", "yes: made by a program, nothing in it is of real users"
+    for name in ("description", "split"):
+        if card.get(name):
+            yield name, str(card[name])
+    if title := (card.get("source") or {}).get("title"):
+        yield "source", str(title)
+    if converter:
+        yield "converter", f"{converter.get('name', '?')} {options}".strip()
+    if rows:
+        yield "rows of the source", ", ".join(f"{_number(value)} {key}" for key, value in rows.items())
+    for sentence in card.get("filters") or []:
+        yield "filter", str(sentence)
+    for key in ("users", "overlapped_users", "single_domain_users", "interactions"):
+        if key in card:
+            yield key.replace("_", "-", 1).replace("_", " "), _number(card[key])
+    if card.get("density"):
+        yield "density", f"{card['density']:.2e}"
+    if lengths := card.get("sequence_length"):
+        yield "interactions per user", ", ".join(f"{key} {value:g}" for key, value in lengths.items())
+    for part, counts in (card.get("splits") or {}).items():
+        yield part, ", ".join(f"{_number(value)} {key}" for key, value in counts.items())
+
+
+def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as pairs of a dotted name and text."""
+    for key, value in facts.items():
+        name = f"{before}{key}"
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{name}.")
+        elif value is not None:
+            yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
