@@ -203,6 +203,8 @@ def _read_cell(folder: Path) -> Cell:
         named |= {key: stated[key] for key in ("dataset", "label", "model", "seed")}
         state, reason = stated["status"], stated.get("reason") or ""
         more = {"attempts": stated.get("attempts") or 0, "settings": stated.get("settings") or {}}
+        if state == RUNNING:
+            reason = "it runs, or was interrupted"
         if state != DONE:
             return Cell(**named, **more, state=state, reason=reason)
         result = _read_json(folder / RESULT_FILE)
@@ -244,22 +246,16 @@ def _planned(path: Path) -> Iterator[Cell]:
         return
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise DataError(f"{path}: the grid cannot be read ({' '.join(str(error).split())}).") from error
-    if not isinstance(grid, dict):
-        raise DataError(f"{path}: the grid must be a mapping with models, datasets and seeds.")
-    for dataset in _named(grid.get("datasets"), "dataset"):
-        for row in _named(grid.get("models"), "label"):
-            for seed in grid.get("seeds") or []:
-                yield Cell(
-                    dataset["dataset"],
-                    row["label"],
-                    row.get("model", row["label"]),
-                    seed,
-                    MISSING,
-                    "not started yet",
-                    settings=row.get("settings") or {},
-                )
-
-
-def _named(entries: Any, key: str) -> list[dict[str, Any]]:
-    """Entries of a list of names or of mappings, as mappings with `key`."""
-    return [entry if isinstance(entry, dict) else {key: entry} for entry in entries or []]
+    try:
+        for dataset in grid["datasets"]:
+            for row in grid["models"]:
+                settings = {**grid["settings"], **dataset["settings"], **row["settings"]}
+                for seed in grid["seeds"]:
+                    yield Cell(
+                        dataset["name"], row["name"], row["model"], seed, MISSING, "not started yet", settings=settings
+                    )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: the grid is not as `recbole-cdsr benchmark` writes it ({type(error).__name__}: {error}); start "
+            "the benchmark again with its grid."
+        ) from error

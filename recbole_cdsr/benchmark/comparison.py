@@ -98,7 +98,9 @@ def choose_reference(cells: Sequence[Cell]) -> Reference:
     counted: dict[str, float] = {}
     left_out: dict[str, str] = {}
     ways = {}
-    for label, own in by_label(cell for cell in cells if cell.role == BASELINE).items():
+    for label, own in by_label(cells).items():
+        if role_of(own) != BASELINE:
+            continue
         done = [cell for cell in own if cell.state == DONE]
         scores = [cell.result.get("best_valid_score") for cell in done]
         if not done:
@@ -134,7 +136,7 @@ def compare(
     """
     reference = choose_reference(cells)
     finished = by_label(cell for cell in cells if cell.state == DONE)
-    contenders = {label: own for label, own in finished.items() if own[0].role != BASELINE}
+    contenders = {label: own for label, own in finished.items() if role_of(own) != BASELINE}
     empty = Comparison(cells[0].dataset, candidates, reference, _frame([]))
     if reference.label is None:
         return replace(empty, not_compared=dict.fromkeys(contenders, reference.problem))
@@ -168,6 +170,11 @@ def by_label(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
     for cell in cells:
         grouped.setdefault(cell.label, []).append(cell)
     return grouped
+
+
+def role_of(cells: Sequence[Cell]) -> str:
+    """The role of a label: what its finished cells say, else what is planned for it."""
+    return next((cell for cell in cells if cell.state == DONE), cells[0]).role
 
 
 def _way_of_selection(cell: Cell) -> tuple[str, ...]:

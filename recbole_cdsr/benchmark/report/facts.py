@@ -8,7 +8,7 @@ from typing import Any
 
 from recbole_cdsr.benchmark.analysis import Analysis
 from recbole_cdsr.benchmark.collect import DONE, NOT_APPLICABLE, Cell
-from recbole_cdsr.benchmark.comparison import by_label
+from recbole_cdsr.benchmark.comparison import by_label, role_of
 
 # What makes provenance hard to read and is said elsewhere or by no person.
 _LEFT_OUT_OF_PROVENANCE = ("made_by", "llm", "format", "kind")
@@ -21,7 +21,7 @@ def states(analysis: Analysis) -> list[dict[str, Any]]:
             "dataset": dataset.name,
             "label": label,
             "model": cells[0].model,
-            "role": cells[0].role,
+            "role": role_of(cells),
             "seeds": [
                 {
                     "seed": cell.seed,

@@ -21,7 +21,7 @@ from recbole_cdsr.benchmark.report.figures.intervals import interval_plot, order
 from recbole_cdsr.benchmark.report.figures.learning_curves import curve_height, learning_curves
 from recbole_cdsr.benchmark.report.figures.overlap_curves import overlap_curves
 from recbole_cdsr.benchmark.report.figures.palette import MARKERS, Style, styles
-from recbole_cdsr.benchmark.tables.contents import (
+from recbole_cdsr.benchmark.report.tables.contents import (
     comparison_table,
     cost_table,
     group_table,
@@ -30,7 +30,7 @@ from recbole_cdsr.benchmark.tables.contents import (
     result_table,
     study_candidates,
 )
-from recbole_cdsr.benchmark.tables.table import Figure
+from recbole_cdsr.benchmark.report.tables.table import Figure
 
 
 def page(analysis: Analysis, title: str) -> str:

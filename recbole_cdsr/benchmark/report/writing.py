@@ -8,9 +8,9 @@ import pandas as pd
 
 from recbole_cdsr.benchmark.analysis import Analysis
 from recbole_cdsr.benchmark.report.page import page
-from recbole_cdsr.benchmark.tables.contents import all_tables
-from recbole_cdsr.benchmark.tables.latex import HEADER, latex
-from recbole_cdsr.benchmark.tables.markdown import escaped, markdown
+from recbole_cdsr.benchmark.report.tables.contents import all_tables
+from recbole_cdsr.benchmark.report.tables.latex import HEADER, latex
+from recbole_cdsr.benchmark.report.tables.markdown import escaped, markdown
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.files import replacing
 

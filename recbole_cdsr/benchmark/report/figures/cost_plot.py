@@ -9,7 +9,7 @@ from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text, valu
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
-from recbole_cdsr.benchmark.tables.contents import devices, metric_name
+from recbole_cdsr.benchmark.report.tables.contents import devices, metric_name
 
 _HEIGHT = 260
 

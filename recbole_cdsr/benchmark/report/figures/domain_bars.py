@@ -10,7 +10,7 @@ from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text, valu
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, ticks
-from recbole_cdsr.benchmark.tables.contents import metric_name
+from recbole_cdsr.benchmark.report.tables.contents import metric_name
 
 _ROW = 35
 

@@ -9,7 +9,7 @@ from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot
-from recbole_cdsr.benchmark.tables.contents import group_counts, group_name, metric_name
+from recbole_cdsr.benchmark.report.tables.contents import group_counts, group_name, metric_name
 
 _ROW, _CELL, _HEAD = 48, 26, 84
 # The deepest tint under text that must stay readable.

@@ -9,8 +9,8 @@ from recbole_cdsr.benchmark.overlap_study import OverlapStudy
 from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
+from recbole_cdsr.benchmark.report.tables.contents import group_name, metric_name
 from recbole_cdsr.benchmark.summary import Summary
-from recbole_cdsr.benchmark.tables.contents import group_name, metric_name
 
 _HEIGHT = 240
 ROWS = (("overall", "overall"), ("group", "overlapped"), ("group", "single_domain"))

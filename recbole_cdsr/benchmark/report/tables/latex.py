@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from recbole_cdsr.benchmark.comparison import BETTER, WORSE
-from recbole_cdsr.benchmark.tables.table import Entry, Figure, Table
+from recbole_cdsr.benchmark.report.tables.table import Entry, Figure, Table
 
 _SPECIAL = {
     "\\": r"\textbackslash{}",

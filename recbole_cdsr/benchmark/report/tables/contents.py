@@ -8,7 +8,7 @@ from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.collect import DONE, Cell
 from recbole_cdsr.benchmark.comparison import BETTER, LEVEL, METRIC, OVERALL, WORSE, Comparison, by_label
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
-from recbole_cdsr.benchmark.tables.table import Entry, Figure, Table, with_places
+from recbole_cdsr.benchmark.report.tables.table import Entry, Figure, Table, with_places
 
 GROUP_NAMES = {
     "overlapped": ("users", "overlapped"),
@@ -65,10 +65,10 @@ def comparison_notes(comparison: Comparison) -> list[str]:
     if comparison.family:
         tested = list(dict.fromkeys(comparison.tests["label"]))
         domains = list(dict.fromkeys(name for name in comparison.tests["domain"] if name != OVERALL))
+        family = f"{', '.join(tested)} × {', '.join(domains)} ({_count(comparison.family, 'test')})"
         notes.append(
-            "Two-sided Wilcoxon signed-rank tests (Pratt) of NDCG@10 per test row, averaged over seeds. The family that "
-            f"Holm corrects over: {', '.join(tested)} × {', '.join(domains)} ({_count(comparison.family, 'test')}); "
-            "the difference over all rows is not part of it."
+            "Two-sided Wilcoxon signed-rank tests (Pratt) of NDCG@10 per test row, averaged over seeds. The family "
+            f"that Holm corrects over: {family}; the difference over all rows is not part of it."
         )
     return notes + _claims(comparison)
 

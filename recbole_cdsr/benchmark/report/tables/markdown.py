@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from recbole_cdsr.benchmark.tables.table import Entry, Figure, Table
+from recbole_cdsr.benchmark.report.tables.table import Entry, Figure, Table
 
 # What would otherwise be read as markup, in a cell or in a sentence.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|~#])")
