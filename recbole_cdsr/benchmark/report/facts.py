@@ -10,32 +10,35 @@ from recbole_cdsr.benchmark.analysis import Analysis
 from recbole_cdsr.benchmark.collect import DONE, NOT_APPLICABLE, Cell
 from recbole_cdsr.benchmark.comparison import by_label, role_of
 
-# What makes provenance hard to read and is said elsewhere or by no person.
+LLM_FREE, UNKNOWN_MAKER = "no LLM", "the user's own features"
+# How result files call a matrix of the user's own.
+_GIVEN = "given by the user"
+# Said elsewhere, or of no use to a reader.
 _LEFT_OUT_OF_PROVENANCE = ("made_by", "llm", "format", "kind")
 
 
 def states(analysis: Analysis) -> list[dict[str, Any]]:
-    """By dataset and label: every seed with its state and reason."""
+    """By dataset: every label, and every seed of it with its state and reason."""
     return [
         {
             "dataset": dataset.name,
-            "label": label,
-            "model": cells[0].model,
-            "role": role_of(cells),
-            "seeds": [
-                {
-                    "seed": cell.seed,
-                    "state": f"{cell.state}, budget" if cell.budget else cell.state,
-                    "reason": cell.reason,
-                    "attempts": cell.attempts,
-                    "done": cell.state == DONE and not cell.budget,
-                }
-                for cell in cells
+            "labels": [
+                {"label": label, "role": role_of(cells), "seeds": [_state(cell) for cell in cells]}
+                for label, cells in by_label(dataset.cells).items()
             ],
         }
         for dataset in analysis.datasets
-        for label, cells in by_label(dataset.cells).items()
     ]
+
+
+def _state(cell: Cell) -> dict[str, Any]:
+    return {
+        "seed": cell.seed,
+        "state": f"{cell.state}, budget" if cell.budget else cell.state,
+        "reason": cell.reason,
+        "attempts": cell.attempts,
+        "done": cell.state == DONE and not cell.budget,
+    }
 
 
 def cards(analysis: Analysis) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ def features(analysis: Analysis) -> list[dict[str, Any]]:
                 "dataset": cell.dataset,
                 "kind": "pseudo items" if kind == "pseudo_items" else "item features and profiles",
                 "made_by": made.get("made_by") or "unknown",
-                "llm": made.get("llm"),
+                "tag": _who_wrote(made),
                 "permuted": made.get("permute_seed") is not None,
                 "details": list(_flat({key: made[key] for key in made if key not in _LEFT_OUT_OF_PROVENANCE})),
             }
@@ -77,6 +80,31 @@ def features(analysis: Analysis) -> list[dict[str, Any]]:
             if cell.label not in labels:
                 labels.append(cell.label)
     return list(found.values())
+
+
+def _who_wrote(made: Mapping[str, Any]) -> str:
+    llm = made.get("llm") or (made.get("generator") or {}).get("llm")  # of profiles; of pseudo items
+    if llm:
+        return f"LLM: {llm}"
+    return UNKNOWN_MAKER if _GIVEN in str(made.get("made_by")) else LLM_FREE
+
+
+def feature_headline(analysis: Analysis) -> str:
+    """Whether a language model took part in the text features, in a few words; empty where there are none."""
+    tags = {made["tag"] for made in features(analysis)}
+    if not tags:
+        return ""
+    if tags == {LLM_FREE}:
+        return "LLM-free features: no LLM took part."
+    llms = sorted(tags - {LLM_FREE, UNKNOWN_MAKER})
+    unknown = ["some features are the user's own, and what made them is not recorded"] if UNKNOWN_MAKER in tags else []
+    return f"Text features: {'; '.join([*llms, *unknown])}."
+
+
+def makers(analysis: Analysis) -> list[str]:
+    """Who made the text features of all cells, each once."""
+    stated = [part for made in features(analysis) for part in str(made["made_by"]).split("; ")]
+    return list(dict.fromkeys(stated))
 
 
 def environments(analysis: Analysis) -> list[dict[str, Any]]:
@@ -120,18 +148,19 @@ def _card_facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if converter:
         yield "converter", f"{converter.get('name', '?')} {options}".strip()
     if rows:
-        yield "rows of the source", ", ".join(f"{_number(value)} {key}" for key, value in rows.items())
+        yield "rows of the source", ", ".join(f"{number_text(value)} {key}" for key, value in rows.items())
     for sentence in card.get("filters") or []:
         yield "filter", str(sentence)
-    for key in ("users", "overlapped_users", "single_domain_users", "interactions"):
+    counts = {"users": "users", "overlapped_users": "overlapped users", "single_domain_users": "single-domain users"}
+    for key, name in (counts | {"interactions": "interactions"}).items():
         if key in card:
-            yield key.replace("_", "-", 1).replace("_", " "), _number(card[key])
+            yield name, number_text(card[key])
     if card.get("density"):
         yield "density", f"{card['density']:.2e}"
     if lengths := card.get("sequence_length"):
         yield "interactions per user", ", ".join(f"{key} {value:g}" for key, value in lengths.items())
     for part, counts in (card.get("splits") or {}).items():
-        yield part, ", ".join(f"{_number(value)} {key}" for key, value in counts.items())
+        yield part, ", ".join(f"{number_text(value)} {key}" for key, value in counts.items())
 
 
 def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
@@ -144,5 +173,6 @@ def _flat(facts: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str
             yield name, ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _number(value: Any) -> str:
+def number_text(value: Any) -> str:
+    """A whole number with separators; anything else as it is."""
     return f"{value:,}" if isinstance(value, int) else str(value)

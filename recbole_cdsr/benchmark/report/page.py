@@ -12,7 +12,7 @@ from markupsafe import Markup
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.collect import DONE
 from recbole_cdsr.benchmark.comparison import BETTER, WORSE, Comparison, by_label
-from recbole_cdsr.benchmark.report.facts import cards, commands, environments, features, states
+from recbole_cdsr.benchmark.report import facts
 from recbole_cdsr.benchmark.report.figures.cost_plot import cost_plot
 from recbole_cdsr.benchmark.report.figures.domain_bars import domain_bars
 from recbole_cdsr.benchmark.report.figures.drawn import spread_text
@@ -57,6 +57,7 @@ def page(analysis: Analysis, title: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["number"] = facts.number_text
     environment.tests["figure"] = lambda entry: isinstance(entry, Figure)
     style = resources.files("recbole_cdsr.benchmark.report").joinpath("page_files/page.css").read_text(encoding="utf-8")
     finished = [cell for cell in analysis.cells if cell.state == DONE]
@@ -66,7 +67,6 @@ def page(analysis: Analysis, title: str) -> str:
         style=Markup(style),
         markers=MARKERS,
         curve_height=curve_height(),
-        metric=metric_name(analysis.main_metric) if finished else "",
         synthetic=[each.name for each in analysis.datasets if each.synthetic],
         real=[each.name for each in analysis.datasets if not each.synthetic],
         n_done=len(finished),
@@ -76,11 +76,13 @@ def page(analysis: Analysis, title: str) -> str:
         dates=f"{dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(dates),
         datasets=datasets,
         studies=_studies(analysis, looks),
-        states=states(analysis),
-        cards=cards(analysis),
-        features=features(analysis),
-        environments=environments(analysis),
-        commands=commands(analysis),
+        states=facts.states(analysis),
+        cards=facts.cards(analysis),
+        features=facts.features(analysis),
+        makers=facts.makers(analysis),
+        feature_headline=facts.feature_headline(analysis),
+        environments=facts.environments(analysis),
+        commands=facts.commands(analysis),
     )
 
 
@@ -94,7 +96,7 @@ def _dataset(analysis: Analysis, dataset: DatasetAnalysis, looks: Mapping[str, S
         "id": f"dataset-{place}",
         "name": dataset.name,
         "synthetic": dataset.synthetic,
-        "short": [_in_short(analysis, dataset, each) for each in compared],
+        "short": [(each.candidates, _in_short(analysis, dataset, each)) for each in compared],
         "intervals": [interval_plot(analysis, dataset, each, looks) for each in compared],
         "results": [result_table(analysis, dataset, each) for each in compared],
         "comparisons": [comparison_table(dataset, each) for each in compared],
@@ -128,30 +130,30 @@ def _studies(analysis: Analysis, looks: Mapping[str, Style]) -> list[dict[str, A
     ]
 
 
-def _in_short(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison) -> dict[str, Any]:
-    """The findings of one comparison."""
+def _in_short(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison) -> list[str]:
+    """The findings of one comparison, a sentence each."""
+    found = []
     best = ordered(analysis, dataset, comparison.candidates)
-    label = next(iter(best), None)
-    marked = {
-        sign: {
-            name: list(rows["domain"])
-            for name, rows in comparison.tests[comparison.tests["mark"] == sign].groupby("label", sort=False)
-        }
-        for sign in (BETTER, WORSE)
-    }
-    capped = label is not None and any(cell.budget for cell in dataset.finished[label])
-    return {
-        "candidates": comparison.candidates,
-        "best": label,
-        "figure": spread_text(best[label].mean, best[label].sd) if label else "",
-        "capped": capped,
-        "reference": comparison.reference.label,
-        "better": marked[BETTER],
-        "worse": marked[WORSE],
-        "no_claim": comparison.no_claim,
-        "not_compared": comparison.not_compared,
-        "problem": comparison.reference.problem,
-    }
+    if best:
+        label, figure = next(iter(best.items()))
+        capped = any(cell.budget for cell in dataset.finished[label])
+        end = " (budget: supports no claim)" if capped else ""
+        metric = metric_name(analysis.main_metric)
+        found.append(f"Highest {metric} on test: {label}, {spread_text(figure.mean, figure.sd)}{end}.")
+    if comparison.reference.label is None:
+        return [*found, f"No tests: {comparison.reference.problem}."]
+    found.append(f"Reference, the best baseline on validation: {comparison.reference.label}.")
+    for mark, word in ((BETTER, "better"), (WORSE, "worse")):
+        marked = comparison.tests[comparison.tests["mark"] == mark]
+        for label, rows in marked.groupby("label", sort=False):
+            found.append(f"{label} is significantly {word} in {', '.join(rows['domain'])}.")
+    if (comparison.tests["mark"] == "").all():
+        found.append("No difference from it supports a claim.")
+    if comparison.no_claim:
+        found.append(f"Not fit for a claim: {', '.join(comparison.no_claim)}; see the notes below the tests.")
+    if comparison.not_compared:
+        found.append(f"Not compared: {', '.join(comparison.not_compared)}.")
+    return found
 
 
 def _selected_by(dataset: DatasetAnalysis) -> str:

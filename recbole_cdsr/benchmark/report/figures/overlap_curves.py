@@ -29,6 +29,7 @@ def overlap_curves(
     ratios = list(study.datasets)
     x, y = Scale(0, 1, 0, 100), Scale(0, values[-1], _HEIGHT, 0)
     metric = metric_name(analysis.main_metric)
+    note = "Across: share of the overlapped training users that are left overlapped."
     drawn = []
     for (scope, name), found in figures.items():
         of = "all test rows" if scope == "overall" else f"test rows of {group_name(name)[1]} users"
@@ -49,7 +50,9 @@ def overlap_curves(
                 plot.marker(*point, styles[label], mark, "point" if diluted else "point hollow")
             plot.label(100, y(last[label]), heights[label], label, "right", mark)
             rows.append([said, *(spread_text(own[r].mean, own[r].sd) if r in own else "–" for r in ratios)])
-        drawn.append(Drawn(of, plot.markup(), ["model", *(f"{ratio:.0%}" for ratio in ratios)], rows))
+        drawn.append(
+            Drawn(f"{metric}, {of}", plot.markup(), ["model", *(f"{ratio:.0%}" for ratio in ratios)], rows, note)
+        )
     return drawn
 
 

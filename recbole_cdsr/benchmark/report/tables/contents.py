@@ -94,11 +94,13 @@ def _claims(comparison: Comparison) -> list[str]:
     return notes + [f"{label} was not compared: {why}." for label, why in comparison.not_compared.items()]
 
 
-def synthetic_note(dataset: DatasetAnalysis) -> list[str]:
+def synthetic_note(*datasets: DatasetAnalysis) -> list[str]:
     """The sentence that goes with every figure on made-up data."""
-    if not dataset.synthetic:
+    names = [dataset.name for dataset in datasets if dataset.synthetic]
+    if not names:
         return []
-    return [f"SYNTHETIC DATA: {dataset.name} was made by a program; these figures say nothing about real users."]
+    verb = "was" if len(names) == 1 else "were"
+    return [f"SYNTHETIC DATA: {', '.join(names)} {verb} made by a program; figures on it say nothing about real users."]
 
 
 def label_notes(cells: list[Cell]) -> str:
@@ -214,14 +216,17 @@ def overlap_table(analysis: Analysis, study: OverlapStudy, number: int, candidat
         ]
         for label in labels
     ]
-    notes = [note for each in analysis.datasets if each.name in names for note in synthetic_note(each)]
+    synthetic = synthetic_note(*(each for each in analysis.datasets if each.name in names))
     return Table(
         f"overlap-{number}-{candidates}",
         f"{metric_name(metric)} by share of overlapped training users, candidates {candidates}",
         ["model"],
         [("overlapped training users", f"{ratio:.0%}") for ratio in study.datasets],
         with_places(rows),
-        [*notes, f"Datasets: {', '.join(study.datasets.values())}. All are judged on the same rows and candidates."],
+        [
+            *synthetic,
+            f"Datasets: {', '.join(study.datasets.values())}. All are judged on the same rows and candidates.",
+        ],
     )
 
 
@@ -259,7 +264,7 @@ def p_text(p_value: float) -> str:
     """A p-value with two significant digits; a dash where nothing was tested."""
     if p_value != p_value:
         return "–"
-    return f"{p_value:.2g}" if p_value >= 1e-4 else f"{p_value:.0e}"
+    return f"{p_value:.2g}" if p_value >= 1e-4 else f"{p_value:.1e}"
 
 
 def seconds_text(seconds: pd.Series) -> str:
