@@ -49,6 +49,11 @@ class DatasetAnalysis:
         return by_label(cell for cell in self.cells if cell.state == DONE)
 
     @property
+    def capped(self) -> set[str]:
+        """Labels with a finished cell that a cap on epochs ended: they support no claim."""
+        return {cell.label for cell in self.cells if cell.budget}
+
+    @property
     def synthetic(self) -> bool | None:
         """Whether the card says that a program made the data up; None where nothing says."""
         stated = {cell.result.get("synthetic") for cell in self.cells if cell.result}

@@ -91,7 +91,7 @@ def _dataset(analysis: Analysis, dataset: DatasetAnalysis, looks: Mapping[str, S
     grey, panels, without = learning_curves(dataset, looks, identity) if dataset.finished else ([], [], [])
     first = next(iter(dataset.comparisons), None)
     compared = list(dataset.comparisons.values())
-    heat_maps = [group_heat_map(analysis, dataset, candidates, looks) for candidates in dataset.comparisons]
+    heat_maps = [group_heat_map(analysis, dataset, candidates) for candidates in dataset.comparisons]
     return {
         "id": f"dataset-{place}",
         "name": dataset.name,

@@ -41,7 +41,7 @@ def cost_plot(
         place = (x(times[label]), y(figure.mean))
         words = f"{value_text(figure.mean)} after {times[label]:,.1f} s of training"
         mark = plot.mark(label, words, styles[label])
-        plot.marker(*place, styles[label], mark)
+        plot.marker(*place, styles[label], mark, "point hollow" if label in dataset.capped else "point")
         plot.label(*place, heights[label], label, "left" if place[0] > 50 else "right", mark)
         rows.append(
             [label, f"{times[label]:,.1f}", spread_text(figure.mean, figure.sd), devices(dataset.finished[label])]
@@ -51,5 +51,6 @@ def cost_plot(
         plot.markup(),
         ["model", "seconds of training, mean over seeds", f"{metric}, mean ± sd", "device"],
         rows,
-        "Wall-clock seconds of training without evaluation; cells that ran beside others took longer than alone.",
+        "Wall-clock seconds of training without evaluation; cells that ran beside others took longer than alone. "
+        "Hollow: budget.",
     )

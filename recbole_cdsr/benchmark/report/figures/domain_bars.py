@@ -44,10 +44,10 @@ def domain_bars(
         for place, (label, figure) in enumerate(figures.items()):
             y, star = place * _ROW + 18, comparison.mark(label, domain)
             mark = plot.mark(label, f"{spread_text(figure.mean, figure.sd)}{star}", styles[label])
-            plot.rectangle(0, y - 14, 100, _ROW - 4, "hit", mark)
+            plot.rectangle(0, y - 17, 100, _ROW - 2, "hit", mark)
             plot.text(0, y - 4, label, css="label small", parent=mark)
             plot.text(100, y - 4, value_text(figure.mean) + star, "value small", "end", parent=mark)
-            plot.rectangle(0, y + 2, scale(figure.mean), 9, "bar", mark)
+            plot.rectangle(0, y + 2, scale(figure.mean), 9, "bar hollow" if label in dataset.capped else "bar", mark)
             if figure.sd == figure.sd:
                 low, high = max(0.0, figure.mean - figure.sd), figure.mean + figure.sd
                 plot.line(scale(low), y + 6.5, scale(high), y + 6.5, "whisker", mark)

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
-from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot
-from recbole_cdsr.benchmark.report.tables.contents import group_counts, group_name, metric_name
+from recbole_cdsr.benchmark.report.tables.contents import budget_note, group_counts, group_name, metric_name
 
 _ROW, _CELL, _HEAD = 48, 26, 84
 # The deepest tint under text that must stay readable.
 DEEPEST = 0.45
 
 
-def group_heat_map(
-    analysis: Analysis, dataset: DatasetAnalysis, candidates: str, styles: Mapping[str, Style]
-) -> Drawn | None:
+def group_heat_map(analysis: Analysis, dataset: DatasetAnalysis, candidates: str) -> Drawn | None:
     """Labels × groups, tinted by the share of the group's best; None where no group has rows."""
     groups = {name: count for name, count in group_counts(analysis.summary, dataset.name, candidates).items() if count}
     labels = list(ordered(analysis, dataset, candidates))
@@ -40,7 +35,7 @@ def group_heat_map(
         plot.text((column + 0.5) * width, _HEAD - 12, f"{of} {what}", "label small", shift=-6, turn=38)
     for place, label in enumerate(labels):
         top = _HEAD + place * _ROW
-        plot.text(0, top + 12, label, f"label small {styles[label].css}")
+        plot.text(0, top + 12, label + budget_note(dataset, label), "label small")
         for column, name in enumerate(groups):
             figure = found.get((label, name))
             if figure is None:

@@ -46,15 +46,15 @@ def interval_plot(
     rows = []
     for place, (label, figure) in enumerate(figures.items()):
         y = place * _ROW + 30
-        capped = any(cell.budget for cell in dataset.finished[label])
+        capped = label in dataset.capped
         interval = (
             f"{value_text(figure.low)} to {value_text(figure.high)}" if figure.low == figure.low else "no interval"
         )
         mark = plot.mark(label, f"{spread_text(figure.mean, figure.sd)}, 95 % interval {interval}", styles[label])
-        plot.rectangle(0, y - 24, 100, _ROW - 6, "hit", mark)
+        plot.rectangle(0, y - 27, 100, _ROW - 2, "hit", mark)
         plot.text(0, y - 12, label, css="label", parent=mark)
-        note = "reference" if label == reference else ("budget" if capped else "")
-        plot.text(100, y - 12, " · ".join(filter(None, [note, value_text(figure.mean)])), "value", "end", parent=mark)
+        beside = ["reference"] * (label == reference) + ["budget"] * capped + [value_text(figure.mean)]
+        plot.text(100, y - 12, " · ".join(beside), "value", "end", parent=mark)
         if figure.low == figure.low:
             plot.line(scale(figure.low), y, scale(figure.high), y, "interval", mark)
         for value in seeds[label]:

@@ -9,7 +9,7 @@ from recbole_cdsr.benchmark.overlap_study import OverlapStudy
 from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
-from recbole_cdsr.benchmark.report.tables.contents import group_name, metric_name
+from recbole_cdsr.benchmark.report.tables.contents import capped_note, group_name, metric_name
 from recbole_cdsr.benchmark.summary import Summary
 
 _HEIGHT = 240
@@ -29,7 +29,9 @@ def overlap_curves(
     ratios = list(study.datasets)
     x, y = Scale(0, 1, 0, 100), Scale(0, values[-1], _HEIGHT, 0)
     metric = metric_name(analysis.main_metric)
-    note = "Across: share of the overlapped training users that are left overlapped."
+    note = " ".join(
+        ["Across: share of the overlapped training users that are left overlapped.", *capped_note(analysis, study)]
+    )
     drawn = []
     for (scope, name), found in figures.items():
         of = "all test rows" if scope == "overall" else f"test rows of {group_name(name)[1]} users"

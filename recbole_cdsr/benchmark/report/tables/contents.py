@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
@@ -61,7 +63,7 @@ def comparison_notes(comparison: Comparison) -> list[str]:
             f"Counted as baselines (models of RecBole and the backbone SASRecBCE, without LLM features), with the mean "
             f"best_valid_score over seeds that chooses the reference: {counted}."
         )
-    notes += [f"Not counted as a baseline: {label} ({why})." for label, why in reference.left_out.items()]
+    notes += [f"Not counted as a baseline: {labels}: {why}." for why, labels in _together(reference.left_out)]
     if comparison.family:
         tested = list(dict.fromkeys(comparison.tests["label"]))
         domains = list(dict.fromkeys(name for name in comparison.tests["domain"] if name != OVERALL))
@@ -90,8 +92,16 @@ def _claims(comparison: Comparison) -> list[str]:
             notes.append(
                 f"No difference from the reference with an adjusted p ≤ {LEVEL} that supports a claim ({how})."
             )
-    notes += [f"{label} supports no claim: {why}." for label, why in comparison.no_claim.items()]
-    return notes + [f"{label} was not compared: {why}." for label, why in comparison.not_compared.items()]
+    notes += [f"No claim: {labels}: {why}." for why, labels in _together(comparison.no_claim)]
+    return notes + [f"Not compared: {labels}: {why}." for why, labels in _together(comparison.not_compared)]
+
+
+def _together(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Each reason with the labels it holds for."""
+    found: dict[str, list[str]] = {}
+    for label, why in reasons.items():
+        found.setdefault(why, []).append(label)
+    return [(why, ", ".join(labels)) for why, labels in found.items()]
 
 
 def synthetic_note(*datasets: DatasetAnalysis) -> list[str]:
@@ -101,6 +111,18 @@ def synthetic_note(*datasets: DatasetAnalysis) -> list[str]:
         return []
     verb = "was" if len(names) == 1 else "were"
     return [f"SYNTHETIC DATA: {', '.join(names)} {verb} made by a program; figures on it say nothing about real users."]
+
+
+def budget_note(dataset: DatasetAnalysis, label: str) -> str:
+    """What follows a label that supports no claim because a cap on epochs ended one of its cells."""
+    return " (budget)" if label in dataset.capped else ""
+
+
+def capped_note(analysis: Analysis, study: OverlapStudy) -> list[str]:
+    """The labels of a study that a cap on epochs ended at some ratio, in a sentence."""
+    names = set(study.datasets.values())
+    capped = dict.fromkeys(cell.label for cell in analysis.cells if cell.dataset in names and cell.budget)
+    return [f"Budget, which supports no claim, at some ratio: {', '.join(capped)}."] if capped else []
 
 
 def label_notes(cells: list[Cell]) -> str:
@@ -164,7 +186,8 @@ def group_table(analysis: Analysis, dataset: DatasetAnalysis, candidates: str) -
     groups = group_counts(analysis.summary, dataset.name, candidates)
     rows = []
     for label in dataset.finished:
-        rows.append([label, *(_figure(analysis, dataset.name, label, candidates, "group", name) for name in groups)])
+        figures = [_figure(analysis, dataset.name, label, candidates, "group", name) for name in groups]
+        rows.append([label + budget_note(dataset, label), *figures])
     return Table(
         f"groups-{dataset.name}-{candidates}",
         f"{dataset.name}, candidates {candidates}: {metric_name(metric)} by group of test rows",
@@ -226,6 +249,7 @@ def overlap_table(analysis: Analysis, study: OverlapStudy, number: int, candidat
         [
             *synthetic,
             f"Datasets: {', '.join(study.datasets.values())}. All are judged on the same rows and candidates.",
+            *capped_note(analysis, study),
         ],
     )
 
@@ -291,8 +315,12 @@ def _figure(analysis: Analysis, *keys: str, mark: str = "") -> Figure | None:
 
 
 def _unfinished_note(cells: list[Cell]) -> list[str]:
-    named = [f"{cell.label} seed {cell.seed} ({cell.state})" for cell in unfinished(cells)]
-    return [f"Cells without figures: {', '.join(named)}."] if named else []
+    named = [
+        f"{label} seed {', '.join(str(cell.seed) for cell in own if cell.state == state)} ({state})"
+        for label, own in by_label(unfinished(cells)).items()
+        for state in dict.fromkeys(cell.state for cell in own)
+    ]
+    return [f"Cells without figures: {'; '.join(named)}."] if named else []
 
 
 def _count(number: int, noun: str) -> str:

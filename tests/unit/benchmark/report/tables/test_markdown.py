@@ -47,5 +47,5 @@ def test_the_table_of_the_worked_example(analysis):
     assert any(line.startswith("| SASRec+llm | 2 of 3 |") for line in lines)
     assert any(line.startswith("| BPR (reference) | 3 |") for line in lines)
     assert "- \\* better than the reference: adjusted p ≤ 0.05 (two-sided Wilcoxon signed-rank test, Holm" in text
-    assert "- SASRec+llm supports no claim: 2 finished seeds, a claim needs 3." in text
+    assert "- No claim: SASRec+llm: 2 finished seeds, a claim needs 3." in text
     assert "- Cells without figures: SASRec+llm seed 3 (missing)." in text
