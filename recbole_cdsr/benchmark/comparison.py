@@ -16,7 +16,7 @@ import pandas as pd
 
 from recbole_cdsr.benchmark.collect import BASELINE, DONE, Cell
 from recbole_cdsr.benchmark.row_scores import RowScores
-from recbole_cdsr.benchmark.significance import bootstrap_interval, holm, wilcoxon
+from recbole_cdsr.benchmark.significance import bootstrap_intervals, holm, wilcoxon
 
 METRIC = "ndcg@10"
 LEVEL = 0.05
@@ -144,7 +144,8 @@ def compare(
     if isinstance(against, str):
         return replace(empty, not_compared=dict.fromkeys(contenders, f"the reference {reference.label}: {against}"))
 
-    rows, not_compared, no_claim = [], {}, {}
+    compared: dict[str, RowScores] = {}
+    not_compared, no_claim = {}, {}
     of_reference = _obstacles(finished[reference.label])
     for label, own in contenders.items():
         problem = _incomparable(own, scores[label], finished[reference.label], against, candidates)
@@ -154,8 +155,8 @@ def compare(
         obstacles = _obstacles(own) + [f"the reference {reference.label}: {each}" for each in of_reference]
         if obstacles:
             no_claim[label] = "; ".join(obstacles)
-        rows += _tests(label, scores[label], against, candidates, domains)
-    frame = _frame(rows)
+        compared[label] = scores[label]
+    frame = _frame(_tests(compared, against, candidates, domains))
     tested = frame["domain"] != OVERALL
     frame.loc[tested, "adjusted"] = holm(frame.loc[tested, "p_value"].to_numpy())
     agrees = np.sign(frame["difference"]) == frame["favours"]
@@ -209,22 +210,26 @@ def _incomparable(
 
 
 def _tests(
-    label: str, scores: RowScores, against: RowScores, candidates: str, domains: Sequence[str]
+    scores: Mapping[str, RowScores], against: RowScores, candidates: str, domains: Sequence[str]
 ) -> list[dict[str, object]]:
-    rows = []
+    """The rows of `Comparison.tests` without what follows from all of them."""
+    if not scores:
+        return []
+    values = np.stack([each.values[candidates, METRIC] for each in scores.values()], axis=1)  # [R, M]
+    reference = against.values[candidates, METRIC]  # [R]
+    found: dict[tuple[str, str], dict[str, object]] = {}
     for domain in (*domains, OVERALL):
-        chosen = np.ones(len(scores.rows), dtype=bool) if domain == OVERALL else scores.domains == domain
+        chosen = np.ones(len(reference), dtype=bool) if domain == OVERALL else against.domains == domain
         if not chosen.any():
             continue
-        first, second = (each.values[candidates, METRIC][chosen] for each in (scores, against))
-        test = wilcoxon(first, second)
-        low, high = bootstrap_interval(first - second)
-        rows.append(
-            {
+        bounds = bootstrap_intervals(values[chosen] - reference[chosen, None])
+        for label, own, (low, high) in zip(scores, values[chosen].T, bounds, strict=True):
+            test = wilcoxon(own, reference[chosen])
+            found[label, domain] = {
                 "label": label,
                 "domain": domain,
-                "mean": first.mean(),
-                "reference_mean": second.mean(),
+                "mean": own.mean(),
+                "reference_mean": reference[chosen].mean(),
                 "difference": test.difference,
                 "low": low,
                 "high": high,
@@ -233,8 +238,7 @@ def _tests(
                 "favours": test.favours,
                 "p_value": np.nan if domain == OVERALL else test.p_value,
             }
-        )
-    return rows
+    return [found[label, domain] for label in scores for domain in (*domains, OVERALL) if (label, domain) in found]
 
 
 _COLUMNS = (

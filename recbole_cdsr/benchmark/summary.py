@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from recbole_cdsr.benchmark.row_scores import RowScores
-from recbole_cdsr.benchmark.significance import bootstrap_interval
+from recbole_cdsr.benchmark.significance import bootstrap_intervals
 
 KEYS = ["dataset", "label", "candidates", "scope", "name", "metric"]
 
@@ -61,14 +62,22 @@ def main_metric(metrics: Sequence[str]) -> str:
 
 
 def _intervals(scores: Mapping[tuple[str, str], RowScores | str]) -> list[tuple]:
-    found = []
+    """Keys of a summary with lower and upper bounds; labels with the same rows are resampled together."""
+    together: dict[tuple[str, bytes], dict[str, RowScores]] = {}
     for (dataset, label), rows in scores.items():
-        if isinstance(rows, str):
-            continue
-        for (candidates, metric), values in rows.values.items():
-            key = (dataset, label, candidates)
-            found.append((*key, "overall", "overall", metric, *bootstrap_interval(values)))
-            for domain in dict.fromkeys(rows.domains.tolist()):
-                of_domain = values[rows.domains == domain]
-                found.append((*key, "domain", domain, metric, *bootstrap_interval(of_domain)))
+        if not isinstance(rows, str):
+            together.setdefault((dataset, rows.rows.tobytes()), {})[label] = rows
+    found = []
+    for (dataset, _), by_label in together.items():
+        columns = [(label, *key) for label, rows in by_label.items() for key in rows.values]
+        values = np.stack([values for rows in by_label.values() for values in rows.values.values()], axis=1)  # [R, C]
+        domains = next(iter(by_label.values())).domains
+        scopes = {("overall", "overall"): np.ones(len(domains), dtype=bool)}
+        scopes |= {("domain", name): domains == name for name in dict.fromkeys(domains.tolist())}
+        for scope, chosen in scopes.items():
+            bounds = bootstrap_intervals(values[chosen])
+            found += [
+                (dataset, label, candidates, *scope, metric, *pair)
+                for (label, candidates, metric), pair in zip(columns, bounds.tolist(), strict=True)
+            ]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -72,6 +73,14 @@ def write_cell(
     }
     (place / "result.json").write_text(json.dumps(content | result), encoding="utf-8")
     return place
+
+
+def diluted_card(name: str, ratio: float | None, **changes: Any) -> dict[str, Any]:
+    """`CARD` of a dataset converted with `--overlap-ratio`, or without where that is None."""
+    card = copy.deepcopy(CARD) | {"name": name, "overlapped_users": 3 if ratio is None else int(8 * ratio)} | changes
+    if ratio is not None:
+        card["converter"]["options"]["overlap_ratio"] = ratio
+    return card
 
 
 def write_grid(folder: Path, labels: Sequence[str], seeds: Sequence[int], datasets: Sequence[str] = ("shop",)) -> None:

@@ -10,7 +10,7 @@ import pytest
 from recbole_cdsr.benchmark.analysis import Analysis
 
 from . import benchmark_folder
-from .benchmark_folder import FEATURES, write_cell, write_grid
+from .benchmark_folder import FEATURES, diluted_card, write_cell, write_grid
 
 MISS = 20
 BOOKS, MOVIES = 8, 6
@@ -56,6 +56,16 @@ def example(tmp_path: Path) -> Path:
 def analysis(example: Path) -> Analysis:
     """Of the worked example."""
     return Analysis.of_folder(example)
+
+
+@pytest.fixture
+def dilemma(tmp_path: Path) -> Path:
+    """The backbone, and BPR with folded-in histories, at overlap ratios of 1, 1/4 and 1/2."""
+    for ratio, ranks in ((1, [1, 1, 1, 1]), (0.25, [1, 3, MISS, MISS]), (0.5, [1, 1, MISS, MISS])):
+        card = diluted_card(f"shop{ratio}", ratio)
+        for label, fold_in in (("SASRecBCE", False), ("BPR", True)):
+            write_cell(tmp_path, label, 1, {"book": ranks}, dataset=card["name"], card=card, fold_in=fold_in)
+    return tmp_path
 
 
 @pytest.fixture

@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import copy
-
-import pytest
-
 from recbole_cdsr.benchmark.analysis import Analysis
 
-from .benchmark_folder import CARD
+from .benchmark_folder import diluted_card as card
 
 RANKS = {"book": [1, 3, 20, 7]}
-
-
-def card(name: str, ratio: float | None, **changes) -> dict:
-    made = copy.deepcopy(CARD) | {"name": name, "overlapped_users": 3 if ratio is None else int(8 * ratio)} | changes
-    if ratio is not None:
-        made["converter"]["options"]["overlap_ratio"] = ratio
-    return made
-
-
-@pytest.fixture
-def dilemma(tmp_path, cell):
-    for ratio in (1, 0.25, 0.5):
-        name = f"shop{ratio}"
-        cell(tmp_path, "SASRecBCE", 1, RANKS, dataset=name, card=card(name, ratio))
-        cell(tmp_path, "BPR", 1, RANKS, dataset=name, card=card(name, ratio), fold_in=True)
-    return tmp_path
 
 
 def test_cards_that_differ_in_the_ratio_alone_make_a_study(dilemma, cell):

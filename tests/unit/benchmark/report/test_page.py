@@ -98,6 +98,21 @@ def test_what_it_says_of_the_worked_example(document):
     assert "torch 2.13.0" in document.text
 
 
+def test_the_overlap_dilemma_is_a_curve_per_model(dilemma):
+    document = Document(page(Analysis.of_folder(dilemma), "bench"))
+    labels = [attributes["aria-label"] for tag, attributes in document.tags if tag == "g" and "tabindex" in attributes]
+    assert "SASRecBCE: 25%: 0.3750, 50%: 0.5000, 100%: 1.0000" in labels
+    assert "BPR (ratio does not apply): 25%: 0.3750, 50%: 0.5000, 100%: 1.0000" in labels
+    assert "The ratio does not apply to BPR" in document.text
+    assert "Datasets: shop0.25, shop0.5, shop1. All are judged on the same rows" in document.text
+
+
+def test_the_heat_map_leaves_out_groups_without_rows(document):
+    labels = [attributes.get("aria-label") or "" for tag, attributes in document.tags if tag == "g"]
+    assert "LLM4CDSR, users overlapped: 0.6111 ± 0.3469, 61% of the best; n = 4" in labels
+    assert not any("single-domain" in label for label in labels)
+
+
 def test_hostile_text_in_cards_labels_and_reasons_stays_text(tmp_path, cell):
     card = {"name": HOSTILE, "synthetic": True, "description": HOSTILE, "filters": [HOSTILE]}
     card |= {"source": {"title": HOSTILE, "files": [{"name": HOSTILE, "sha256": HOSTILE}]}}
