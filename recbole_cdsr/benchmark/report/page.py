@@ -24,7 +24,6 @@ from recbole_cdsr.benchmark.report.figures.palette import MARKERS, Style, styles
 from recbole_cdsr.benchmark.report.tables.contents import (
     comparison_table,
     cost_table,
-    group_table,
     metric_name,
     overlap_table,
     result_table,
@@ -102,7 +101,6 @@ def _dataset(analysis: Analysis, dataset: DatasetAnalysis, looks: Mapping[str, S
         "comparisons": [comparison_table(dataset, each) for each in compared],
         "bars": [(each.candidates, domain_bars(analysis, dataset, each, looks)) for each in compared],
         "heat_maps": [drawn for drawn in heat_maps if drawn is not None],
-        "groups": [group_table(analysis, dataset, candidates) for candidates in dataset.comparisons],
         "curves": {"id": identity, "grey": grey, "panels": panels, "without": without},
         "selected_by": _selected_by(dataset),
         "cost": cost_plot(analysis, dataset, first, looks) if first else None,

@@ -81,7 +81,7 @@ def interval_plot(
 
 
 def _of_seeds(cells: list[Cell], candidates: str, metric: str) -> list[float]:
-    return [cell.result["test"][candidates]["overall"][metric] for cell in cells]
+    return [cell.result["test"][candidates]["overall"][metric] for cell in cells if candidates in cell.candidates]
 
 
 def _known_or(value: float, other: float) -> float:
