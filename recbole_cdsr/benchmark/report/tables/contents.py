@@ -89,9 +89,7 @@ def _claims(comparison: Comparison) -> list[str]:
         if used:
             notes.append(f"{'; '.join(used)}: adjusted p ≤ {LEVEL} ({how}).")
         else:
-            notes.append(
-                f"No difference from the reference with an adjusted p ≤ {LEVEL} that supports a claim ({how})."
-            )
+            notes.append(f"No difference from the reference supports a claim at an adjusted p ≤ {LEVEL} ({how}).")
     notes += [f"No claim: {labels}: {why}." for why, labels in _together(comparison.no_claim)]
     return notes + [f"Not compared: {labels}: {why}." for why, labels in _together(comparison.not_compared)]
 
@@ -161,8 +159,8 @@ def comparison_table(dataset: DatasetAnalysis, comparison: Comparison) -> Table:
         [
             test.label,
             test.domain,
-            f"{test.difference:+.4f}",
-            f"{test.low:+.4f} to {test.high:+.4f}",
+            difference_text(test.difference),
+            f"{difference_text(test.low)} to {difference_text(test.high)}",
             p_text(test.p_value),
             p_text(test.adjusted) + test.mark,
             f"{test.differing:,.0f} of {test.rows:,.0f}",
@@ -282,6 +280,11 @@ def metric_name(metric: str) -> str:
     """A metric as people write it: `NDCG@10`, `Hit@10`."""
     name, at, cut_off = metric.partition("@")
     return (name.capitalize() if name in ("hit", "recall", "precision") else name.upper()) + at + cut_off
+
+
+def difference_text(value: float) -> str:
+    """A difference with its sign."""
+    return f"{value:+.4f}".replace("-", "−")
 
 
 def p_text(p_value: float) -> str:

@@ -22,11 +22,16 @@ _SPECIAL = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    # After the end of a line these would be its arguments.
+    "*": "{*}",
+    "[": "{[}",
+    "]": "{]}",
     # Signs of our own sentences, which not every font has.
     "±": r"$\pm$",
     "×": r"$\times$",
     "≤": r"$\leq$",
     "†": r"$^{\dagger}$",
+    "−": "$-$",
     "–": "--",
     "…": r"\dots{}",
 }

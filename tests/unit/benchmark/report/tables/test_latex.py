@@ -14,6 +14,7 @@ from recbole_cdsr.benchmark.report.tables.table import Figure, Table, with_place
 
 
 def test_nothing_in_a_name_is_a_command():
+    assert escaped("*a* [2pt] −1") == "{*}a{*} {[}2pt{]} $-$1"  # none of it an argument of the line before
     assert escaped(r"50% of $x_1 & {y}^2 ~ #3 \input{a}" + "\n<|>") == (
         r"50\% of \$x\_1 \& \{y\}\textasciicircum{}2 \textasciitilde{} \#3 \textbackslash{}input\{a\} "
         r"\textless{}\textbar{}\textgreater{}"
@@ -45,7 +46,7 @@ def test_a_star_stands_only_where_a_test_is_behind_it(analysis):
     text = latex(result_table(analysis, dataset, dataset.comparisons["full"]))
     assert text.count("$^{*}$") == 1
     assert r"LLM4CDSR & 3 & \underline{0.6111}$^{*}$" in text
-    assert r"* better than the reference: adjusted p $\leq$ 0.05" in text
+    assert r"\\ {*} better than the reference: adjusted p $\leq$ 0.05" in text
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
