@@ -147,8 +147,8 @@ def cells_frame(cells: Iterable[Cell]) -> pd.DataFrame:
             }
         )
     frame = pd.DataFrame(rows)
-    numbers = ["best_valid_score", "epochs", *(name for name in frame.columns if name.endswith("_seconds"))]
-    return frame.astype(dict.fromkeys(numbers, "float64"))
+    numbers = ["best_valid_score", *(name for name in frame.columns if name.endswith("_seconds"))]
+    return frame.astype(dict.fromkeys(numbers, "float64") | {"epochs": "Int64"})
 
 
 def metrics_frame(cells: Iterable[Cell]) -> pd.DataFrame:

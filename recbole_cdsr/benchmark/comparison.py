@@ -8,6 +8,7 @@ are the family. The difference over all rows is given with an interval and witho
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -189,6 +190,8 @@ def _obstacles(cells: Sequence[Cell]) -> list[str]:
     capped = [str(cell.seed) for cell in cells if cell.budget]
     if capped:
         found.append(f"budget: the cap on epochs ended training of seed {', '.join(capped)}")
+    if len({json.dumps(cell.settings, sort_keys=True, default=str) for cell in cells}) > 1:
+        found.append("its seeds ran with different settings")
     if len(cells) < FEWEST_SEEDS:
         found.append(f"{len(cells)} finished seed{'s'[: len(cells) != 1]}, a claim needs {FEWEST_SEEDS}")
     return found

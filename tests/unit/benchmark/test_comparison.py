@@ -77,6 +77,14 @@ def test_an_older_result_is_capped_when_it_used_all_its_epochs(example):
     assert comparison_of(example).mark("LLM4CDSR", "book") == ""
 
 
+def test_seeds_with_different_settings_support_no_claim(example):
+    path = example / "cells" / "shop" / "LLM4CDSR" / "seed-2" / "cell.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": {"tau": 2.0}}))
+    comparison = comparison_of(example)
+    assert set(comparison.tests["mark"]) == {""}
+    assert comparison.no_claim["LLM4CDSR"] == "its seeds ran with different settings"
+
+
 def test_two_seeds_of_the_reference_support_no_claim(example):
     forget(example, "BPR", 3)
     comparison = comparison_of(example)

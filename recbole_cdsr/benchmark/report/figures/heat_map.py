@@ -7,6 +7,7 @@ from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.plot import Plot
 from recbole_cdsr.benchmark.report.tables.contents import budget_note, group_counts, group_name, metric_name
+from recbole_cdsr.benchmark.summary import Summary
 
 _ROW, _CELL, _HEAD = 48, 26, 84
 # The deepest tint under text that must stay readable.
@@ -35,20 +36,24 @@ def group_heat_map(analysis: Analysis, dataset: DatasetAnalysis, candidates: str
         plot.text((column + 0.5) * width, _HEAD - 12, f"{of} {what}", "label small", shift=-6, turn=38)
     for place, label in enumerate(labels):
         top = _HEAD + place * _ROW
-        plot.text(0, top + 12, label + budget_note(dataset, label), "label small")
+        own = {name: found[label, name] for name in groups if (label, name) in found}
+        words = {name: " ".join(group_name(name)) for name in own}
+        led = [words[name] for name, figure in own.items() if _share(figure, best[name]) == 1]
+        numbers = [f"{words[name]} {spread_text(figure.mean, figure.sd)}" for name, figure in own.items()]
+        in_short = f"best of {len(led)} of {len(own)} groups"
+        mark = plot.mark(label, in_short, all_numbers=f"{in_short}; {', '.join(numbers)}")
+        plot.rectangle(0, top, 100, _ROW - 2, "hit", mark)
+        plot.text(0, top + 12, label + budget_note(dataset, label), "label small", parent=mark)
         for column, name in enumerate(groups):
-            figure = found.get((label, name))
-            if figure is None:
+            if name not in own:
                 continue
-            share = figure.mean / best[name] if best[name] else 0.0
-            words = f"{label}, {' '.join(group_name(name))}"
-            numbers = f"{spread_text(figure.mean, figure.sd)}, {share:.0%} of the best; n = {groups[name]:,}"
-            mark = plot.mark(words, numbers)
-            look = "tint best" if share == 1 else "tint"
+            share = _share(own[name], best[name])
+            of_best = f"{share:.0%} of the best; n = {groups[name]:,}"
+            cell = plot.titled(f"{words[name]}: {spread_text(own[name].mean, own[name].sd)}, {of_best}", mark)
             box = (column * width + 0.25, top + 18, width - 0.5, _CELL)
-            plot.rectangle(*box, look, mark, opacity=DEEPEST * share**2)
-            text = f"{figure.mean:.3f}".removeprefix("0")
-            plot.text((column + 0.5) * width, top + 35, text, "inside", "middle", parent=mark)
+            plot.rectangle(*box, "tint best" if share == 1 else "tint", cell, opacity=DEEPEST * share**2)
+            text = f"{own[name].mean:.3f}".removeprefix("0")
+            plot.text((column + 0.5) * width, top + 35, text, "inside", "middle", parent=cell)
     head = ["model", *(f"{' '.join(group_name(name))} (n = {count:,})" for name, count in groups.items())]
     rows = [
         [
@@ -68,3 +73,8 @@ def group_heat_map(analysis: Analysis, dataset: DatasetAnalysis, candidates: str
         "Darker: nearer to the best of the column, which has a frame. Groups without test rows are left out. Head "
         "targets hold the top fifth of training interactions; cold targets have none.",
     )
+
+
+def _share(figure: Summary, best: float) -> float:
+    """Of the best of a group, in [0, 1]; 0 where all are 0."""
+    return figure.mean / best if best else 0.0

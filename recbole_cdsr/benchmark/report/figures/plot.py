@@ -132,13 +132,22 @@ class Plot:
         shift = {"x": _px(13 * sign), "y": "4", "text-anchor": anchor}
         _put(box, "text", {"class": "label small", **shift}, text)
 
-    def mark(self, name: str, numbers: str, style: Style | None = None) -> ElementTree.Element:
-        """A group that takes the focus, and shows its name and numbers in the strip above while it has it."""
+    def mark(self, name: str, numbers: str, style: Style | None = None, all_numbers: str = "") -> ElementTree.Element:
+        """A group that takes the focus, and shows its name and numbers in the strip above while it has it.
+
+        Assistive technology is told `all_numbers` where there are more than the strip has room for.
+        """
         classes = f"mark {style.css}" if style else "mark"
-        said = {"class": classes, "tabindex": "0", "role": "img", "aria-label": f"{name}: {numbers}"}
+        said = {"class": classes, "tabindex": "0", "role": "img", "aria-label": f"{name}: {all_numbers or numbers}"}
         group = _put(self.root, "g", said)
         self.text(0, -24, name, css="tip name", shift=-self._left, parent=group)
         self.text(0, -8, numbers, css="tip", shift=-self._left, parent=group)
+        return group
+
+    def titled(self, title: str, parent: ElementTree.Element) -> ElementTree.Element:
+        """A part of a mark with a title of its own, which a pointer brings up."""
+        group = _put(parent, "g", {})
+        _put(group, "title", {}, title)
         return group
 
     def marker(self, x: float, y: float, style: Style, parent: ElementTree.Element, css: str = "point"):
