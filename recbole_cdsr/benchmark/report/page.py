@@ -15,21 +15,20 @@ from recbole_cdsr.benchmark.comparison import BETTER, WORSE, Comparison, by_labe
 from recbole_cdsr.benchmark.report import facts
 from recbole_cdsr.benchmark.report.figures.cost_plot import cost_plot
 from recbole_cdsr.benchmark.report.figures.domain_bars import domain_bars
-from recbole_cdsr.benchmark.report.figures.drawn import spread_text
 from recbole_cdsr.benchmark.report.figures.heat_map import group_heat_map
 from recbole_cdsr.benchmark.report.figures.intervals import interval_plot, ordered
-from recbole_cdsr.benchmark.report.figures.learning_curves import curve_height, learning_curves
+from recbole_cdsr.benchmark.report.figures.learning_curves import learning_curves
 from recbole_cdsr.benchmark.report.figures.overlap_curves import overlap_curves
 from recbole_cdsr.benchmark.report.figures.palette import MARKERS, Style, styles
 from recbole_cdsr.benchmark.report.tables.contents import (
     comparison_table,
     cost_table,
-    metric_name,
     overlap_table,
     result_table,
     study_candidates,
 )
 from recbole_cdsr.benchmark.report.tables.table import Figure
+from recbole_cdsr.benchmark.report.wording import metric_name, spread_text
 
 
 def page(analysis: Analysis, title: str) -> str:
@@ -65,7 +64,6 @@ def page(analysis: Analysis, title: str) -> str:
         title=title,
         style=Markup(style),
         markers=MARKERS,
-        curve_height=curve_height(),
         synthetic=[each.name for each in analysis.datasets if each.synthetic],
         real=[each.name for each in analysis.datasets if not each.synthetic],
         n_done=len(finished),

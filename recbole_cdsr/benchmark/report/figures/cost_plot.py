@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
-from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text, value_text
+from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
-from recbole_cdsr.benchmark.report.tables.contents import devices, metric_name
+from recbole_cdsr.benchmark.report.wording import devices, metric_name, spread_text, value_text
 
 _HEIGHT = 260
 

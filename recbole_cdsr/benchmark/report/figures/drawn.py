@@ -30,13 +30,3 @@ class Drawn:
     head: list[str] = field(default_factory=list)
     rows: list[list[str]] = field(default_factory=list)
     note: str = ""
-
-
-def value_text(value: float) -> str:
-    """A metric; a dash for NaN."""
-    return f"{value:.4f}" if value == value else "–"
-
-
-def spread_text(mean: float, sd: float) -> str:
-    """`mean ± sd`, or the mean of a single seed."""
-    return value_text(mean) + (f" ± {sd:.4f}" if sd == sd else "")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
-from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
+from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.intervals import ordered
 from recbole_cdsr.benchmark.report.figures.plot import Plot
-from recbole_cdsr.benchmark.report.tables.contents import budget_note, group_counts, group_name, metric_name
+from recbole_cdsr.benchmark.report.tables.contents import group_counts
+from recbole_cdsr.benchmark.report.wording import budget_note, group_name, metric_name, spread_text
 from recbole_cdsr.benchmark.summary import Summary
 
 _ROW, _CELL, _HEAD = 48, 26, 84

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.collect import Cell
 from recbole_cdsr.benchmark.comparison import Comparison, role_of
-from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text, value_text
+from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, ticks
-from recbole_cdsr.benchmark.report.tables.contents import label_notes, metric_name
+from recbole_cdsr.benchmark.report.wording import metric_name, seeds_text, spread_text, value_text
 from recbole_cdsr.benchmark.summary import Summary
 
 _ROW = 42
@@ -64,7 +64,7 @@ def interval_plot(
             [
                 label,
                 role_of(dataset.finished[label]) + (", reference" if label == reference else ""),
-                label_notes([cell for cell in dataset.cells if cell.label == label]),
+                seeds_text([cell for cell in dataset.cells if cell.label == label]),
                 spread_text(figure.mean, figure.sd),
                 interval,
                 ", ".join(value_text(value) for value in seeds[label]),

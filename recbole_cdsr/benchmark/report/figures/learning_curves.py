@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import DatasetAnalysis
 from recbole_cdsr.benchmark.collect import Cell
-from recbole_cdsr.benchmark.report.figures.drawn import Drawn, value_text
+from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, stretched_points, ticks
+from recbole_cdsr.benchmark.report.wording import value_text
 
 _HEIGHT = 130
 
@@ -65,11 +66,6 @@ def learning_curves(
         panels.append(Drawn(label, plot.markup(), ["run", "best", "epoch: score"], rows))
     grey = [stretched_points(points) for own in lines.values() for points in own]
     return grey, panels, without
-
-
-def curve_height() -> int:
-    """Pixels that the lines in grey are drawn for."""
-    return _HEIGHT
 
 
 def _scores(cell: Cell) -> list[tuple[int, float]]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import Analysis
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
-from recbole_cdsr.benchmark.report.figures.drawn import Drawn, spread_text
+from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
-from recbole_cdsr.benchmark.report.tables.contents import capped_note, group_name, metric_name
+from recbole_cdsr.benchmark.report.notes import capped_note
+from recbole_cdsr.benchmark.report.wording import group_name, metric_name, spread_text
 from recbole_cdsr.benchmark.summary import Summary
 
 _HEIGHT = 240

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pandas as pd
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.collect import DONE, Cell
-from recbole_cdsr.benchmark.comparison import BETTER, LEVEL, METRIC, OVERALL, WORSE, Comparison, by_label
+from recbole_cdsr.benchmark.comparison import METRIC, Comparison, by_label
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
+from recbole_cdsr.benchmark.report.notes import (
+    capped_note,
+    claim_notes,
+    comparison_notes,
+    synthetic_note,
+    unfinished,
+    unfinished_note,
+)
 from recbole_cdsr.benchmark.report.tables.table import Entry, Figure, Table, with_places
+from recbole_cdsr.benchmark.report.wording import (
+    budget_note,
+    devices,
+    difference_text,
+    group_name,
+    metric_name,
+    p_text,
+    seconds_text,
+    seeds_text,
+)
 
-GROUP_NAMES = {
-    "overlapped": ("users", "overlapped"),
-    "single_domain": ("users", "single-domain"),
-    "len_1_5": ("history", "1–5"),
-    "len_6_10": ("history", "6–10"),
-    "len_11_20": ("history", "11–20"),
-    "len_21_up": ("history", "21 and more"),
-    "head": ("target", "head"),
-    "tail": ("target", "tail"),
-    "cold_target": ("target", "cold"),
-}
 MAIN_METRICS = ("ndcg@10", "hit@10")
 
 
@@ -49,94 +54,13 @@ def study_candidates(analysis: Analysis, study: OverlapStudy) -> list[str]:
     return list(dict.fromkeys(each for name in study.datasets.values() for each in named[name].comparisons))
 
 
-def unfinished(cells: list[Cell]) -> list[Cell]:
-    """Cells without figures."""
-    return [cell for cell in cells if cell.state != DONE]
-
-
-def comparison_notes(comparison: Comparison) -> list[str]:
-    """What stands below the tests: how the reference was chosen, the family, and what supports no claim."""
-    reference, notes = comparison.reference, []
-    if reference.counted:
-        counted = ", ".join(f"{label} {score:.4f}" for label, score in reference.counted.items())
-        notes.append(
-            f"Counted as baselines (models of RecBole and the backbone SASRecBCE, without LLM features), with the mean "
-            f"best_valid_score over seeds that chooses the reference: {counted}."
-        )
-    notes += [f"Not counted as a baseline: {labels}: {why}." for why, labels in _together(reference.left_out)]
-    if comparison.family:
-        tested = list(dict.fromkeys(comparison.tests["label"]))
-        domains = list(dict.fromkeys(name for name in comparison.tests["domain"] if name != OVERALL))
-        family = f"{', '.join(tested)} × {', '.join(domains)} ({_count(comparison.family, 'test')})"
-        notes.append(
-            "Two-sided Wilcoxon signed-rank tests (Pratt) of NDCG@10 per test row, averaged over seeds. The family "
-            f"that Holm corrects over: {family}; the difference over all rows is not part of it."
-        )
-    return notes + _claims(comparison)
-
-
-def _claims(comparison: Comparison) -> list[str]:
-    """What marks mean and rest on, and why others are missing."""
-    reference, notes = comparison.reference, []
-    if reference.label is None:
-        notes.append(f"No tests: {reference.problem}.")
-    else:
-        notes.append(f"Reference: {reference.label}, the baseline that was best on validation.")
-    if comparison.family:
-        meanings = {BETTER: f"{BETTER} better than the reference", WORSE: f"{WORSE} worse than the reference"}
-        used = [meaning for mark, meaning in meanings.items() if mark in set(comparison.tests["mark"])]
-        how = f"two-sided Wilcoxon signed-rank test, Holm over {_count(comparison.family, 'test')}"
-        if used:
-            notes.append(f"{'; '.join(used)}: adjusted p ≤ {LEVEL} ({how}).")
-        else:
-            notes.append(f"No difference from the reference supports a claim at an adjusted p ≤ {LEVEL} ({how}).")
-    notes += [f"No claim: {labels}: {why}." for why, labels in _together(comparison.no_claim)]
-    return notes + [f"Not compared: {labels}: {why}." for why, labels in _together(comparison.not_compared)]
-
-
-def _together(reasons: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Each reason with the labels it holds for."""
-    found: dict[str, list[str]] = {}
-    for label, why in reasons.items():
-        found.setdefault(why, []).append(label)
-    return [(why, ", ".join(labels)) for why, labels in found.items()]
-
-
-def synthetic_note(*datasets: DatasetAnalysis) -> list[str]:
-    """The sentence that goes with every figure on made-up data."""
-    names = [dataset.name for dataset in datasets if dataset.synthetic]
-    if not names:
-        return []
-    verb = "was" if len(names) == 1 else "were"
-    return [f"SYNTHETIC DATA: {', '.join(names)} {verb} made by a program; figures on it say nothing about real users."]
-
-
-def budget_note(dataset: DatasetAnalysis, label: str) -> str:
-    """What follows a label that supports no claim because a cap on epochs ended one of its cells."""
-    return " (budget)" if label in dataset.capped else ""
-
-
-def capped_note(analysis: Analysis, study: OverlapStudy) -> list[str]:
-    """The labels of a study that a cap on epochs ended at some ratio, in a sentence."""
-    names = set(study.datasets.values())
-    capped = dict.fromkeys(cell.label for cell in analysis.cells if cell.dataset in names and cell.budget)
-    return [f"Budget, which supports no claim, at some ratio: {', '.join(capped)}."] if capped else []
-
-
-def label_notes(cells: list[Cell]) -> str:
-    """What stands beside a label: how many of its seeds are there, and whether a cap ended them."""
-    done = [cell for cell in cells if cell.state == DONE]
-    seeds = f"{len(done)}" if len(done) == len(cells) else f"{len(done)} of {len(cells)}"
-    return seeds + (" (budget)" if any(cell.budget for cell in done) else "")
-
-
 def result_table(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison) -> Table:
     """Every label's figures by domain and overall, among one candidate set."""
     metrics = [metric for metric in MAIN_METRICS if metric in analysis.metrics] or analysis.metrics[:1]
     scopes = [("domain", name) for name in dataset.domains] + [("overall", "overall")]
     rows = []
     for label, cells in by_label(dataset.cells).items():
-        row: list[Entry] = [_named(label, cells, comparison), label_notes(cells)]
+        row: list[Entry] = [_named(label, comparison), seeds_text(cells)]
         for scope, name in scopes:
             for metric in metrics:
                 mark = comparison.mark(label, name) if scope == "domain" and metric == METRIC else ""
@@ -149,7 +73,7 @@ def result_table(analysis: Analysis, dataset: DatasetAnalysis, comparison: Compa
         ["model", "seeds"],
         [(name, metric_name(metric)) for _, name in scopes for metric in metrics],
         with_places(rows),
-        [*synthetic_note(dataset), *_claims(comparison), *_unfinished_note(dataset.cells)],
+        [*synthetic_note(dataset), *claim_notes(comparison), *unfinished_note(dataset.cells)],
     )
 
 
@@ -271,60 +195,10 @@ def group_counts(summary: pd.DataFrame, dataset: str, candidates: str) -> dict[s
     return {name: int(count) for name, count in own.groupby("name", sort=False)["count"].max().items()}
 
 
-def group_name(name: str) -> tuple[str, str]:
-    """What a group is of, and how it is called."""
-    return GROUP_NAMES.get(name, ("group", name))
-
-
-def metric_name(metric: str) -> str:
-    """A metric as people write it: `NDCG@10`, `Hit@10`."""
-    name, at, cut_off = metric.partition("@")
-    return (name.capitalize() if name in ("hit", "recall", "precision") else name.upper()) + at + cut_off
-
-
-def difference_text(value: float) -> str:
-    """A difference with its sign."""
-    return f"{value:+.4f}".replace("-", "−")
-
-
-def p_text(p_value: float) -> str:
-    """A p-value with two significant digits; a dash where nothing was tested."""
-    if p_value != p_value:
-        return "–"
-    return f"{p_value:.2g}" if p_value >= 1e-4 else f"{p_value:.1e}"
-
-
-def seconds_text(seconds: pd.Series) -> str:
-    """Mean of some seconds, with one decimal below ten; a dash where nothing is known."""
-    known = seconds.dropna()
-    if not len(known):
-        return "–"
-    mean = float(known.mean())
-    return f"{mean:,.1f}" if mean < 10 else f"{mean:,.0f}"
-
-
-def devices(cells: list[Cell]) -> str:
-    """What cells ran on."""
-    return ", ".join(dict.fromkeys((cell.result.get("environment") or {}).get("device", "unknown") for cell in cells))
-
-
-def _named(label: str, cells: list[Cell], comparison: Comparison) -> str:
+def _named(label: str, comparison: Comparison) -> str:
     return f"{label} (reference)" if label == comparison.reference.label else label
 
 
 def _figure(analysis: Analysis, *keys: str, mark: str = "") -> Figure | None:
     found = analysis.figure(*keys)
     return None if found is None else Figure(found.mean, found.sd, mark)
-
-
-def _unfinished_note(cells: list[Cell]) -> list[str]:
-    named = [
-        f"{label} seed {', '.join(str(cell.seed) for cell in own if cell.state == state)} ({state})"
-        for label, own in by_label(unfinished(cells)).items()
-        for state in dict.fromkeys(cell.state for cell in own)
-    ]
-    return [f"Cells without figures: {'; '.join(named)}."] if named else []
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' if number != 1 else ''}"
