@@ -43,7 +43,7 @@ setup(
     # props/ stands at the top level of the checkout, as in RecBole's plugins, and travels inside the wheel.
     package_dir={"recbole_cdsr.props": "props"},
     package_data={
-        "recbole_cdsr": ["py.typed", "llm/prompt_files/*.yaml"],
+        "recbole_cdsr": ["py.typed", "llm/prompt_files/*.yaml", "benchmark/report/page_files/*"],
         "recbole_cdsr.props": ["*.yaml", "model/*.yaml", "dataset/*.yaml", "tune/*.yaml"],
     },
     install_requires=[RECBOLE, *requirements("requirements.txt")],

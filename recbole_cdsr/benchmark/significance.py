@@ -30,12 +30,16 @@ class PairedTest:
         Rows compared.
     differing : int
         Rows whose values differ; rows without a difference take part as Pratt has it.
+    favours : int
+        What the sum of signed ranks, which the p-value is of, speaks for: 1 the first, −1 the second, 0 neither. The
+        mean may speak for the other where few rows differ much and many a little.
     """
 
     difference: float
     p_value: float
     rows: int
     differing: int
+    favours: int
 
 
 def wilcoxon(first: np.ndarray, second: np.ndarray) -> PairedTest:
@@ -70,7 +74,8 @@ def wilcoxon(first: np.ndarray, second: np.ndarray) -> PairedTest:
     p_value = 1.0
     if differing:
         p_value = float(stats.wilcoxon(difference, zero_method="pratt", alternative="two-sided").pvalue)
-    return PairedTest(float(np.mean(first - second)), p_value, len(first), differing)
+    signed_ranks = float(np.sign(difference) @ stats.rankdata(np.abs(difference)))
+    return PairedTest(float(np.mean(first - second)), p_value, len(first), differing, int(np.sign(signed_ranks)))
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
@@ -105,23 +110,43 @@ def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
 def bootstrap_interval(
     values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 2026
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean over rows.
+    """Percentile bootstrap interval of the mean over rows: `bootstrap_intervals` of a single column.
 
     Parameters
     ----------
     values : np.ndarray
         float ``[R]``: a model's value per row, or the difference of two models per row.
-    level : float
-        Coverage, in (0, 1).
-    draws : int
-        Resamples of R rows with replacement.
-    seed : int
-        Of the resampling; the same for every model, so that their intervals rest on the same resamples.
 
     Returns
     -------
     tuple[float, float]
         Lower and upper bound; both the mean itself where all rows are equal.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"One value per row is needed; got shape {values.shape}.")
+    ((low, high),) = bootstrap_intervals(values[:, None], level, draws, seed)
+    return float(low), float(high)
+
+
+def bootstrap_intervals(values: np.ndarray, level: float = 0.95, draws: int = 2000, seed: int = 2026) -> np.ndarray:
+    """Percentile bootstrap intervals of means over the same rows, all from the same resamples.
+
+    Parameters
+    ----------
+    values : np.ndarray
+        float ``[R, C]``: what each of C models (or differences of two) got in each row.
+    level : float
+        Coverage, in (0, 1).
+    draws : int
+        Resamples of R rows with replacement.
+    seed : int
+        Of the resampling; with as many rows, the resamples are the same in another call.
+
+    Returns
+    -------
+    np.ndarray
+        float64 ``[C, 2]``, lower and upper bounds.
 
     Raises
     ------
@@ -129,19 +154,21 @@ def bootstrap_interval(
         There is no row, one is not finite, or `level` or `draws` are out of range.
     """
     values = np.asarray(values, dtype=np.float64)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
+    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
         raise ValueError(f"Finite values of one row or more are needed; got shape {values.shape}.")
     if not 0 < level < 1 or draws < 1:
         raise ValueError(f"level {level} must lie in (0, 1) and draws {draws} be 1 or more.")
     random = np.random.default_rng(seed)
-    means = np.empty(draws)
-    at_once = max(1, _BLOCK // len(values))
+    n_rows = len(values)
+    means = np.empty((draws, values.shape[1]))
+    at_once = max(1, _BLOCK // n_rows)
     for start in range(0, draws, at_once):
         block = min(at_once, draws - start)
-        chosen = random.integers(0, len(values), size=(block, len(values)), dtype=np.int64)  # [block, R]
-        means[start : start + block] = values[chosen].mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+        chosen = random.integers(0, n_rows, size=(block, n_rows), dtype=np.int64)  # [block, R]
+        chosen += np.arange(block)[:, None] * n_rows
+        times = np.bincount(chosen.ravel(), minlength=block * n_rows).reshape(block, n_rows)  # how often a row is drawn
+        means[start : start + block] = times.astype(np.float64) @ values / n_rows
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 
 def mean_over_seeds(values: Sequence[np.ndarray]) -> np.ndarray:

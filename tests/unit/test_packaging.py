@@ -77,10 +77,12 @@ def test_the_wheel_holds_the_package_its_settings_and_its_prompts(wheel, tracked
     expected = {name for name in tracked if re.fullmatch(r"recbole_cdsr/.*\.py", name)}
     expected |= {"recbole_cdsr/py.typed"}
     expected |= {name for name in tracked if name.startswith("recbole_cdsr/llm/prompt_files/")}
+    expected |= {name for name in tracked if name.startswith("recbole_cdsr/benchmark/report/page_files/")}
     expected |= {f"recbole_cdsr/{name}" for name in tracked if name.startswith("props/")}
     assert "recbole_cdsr/props/overall.yaml" in expected
     assert "recbole_cdsr/props/model/LLM4CDSR.yaml" in expected
     assert any(name.startswith("recbole_cdsr/llm/prompt_files/") for name in expected)
+    assert "recbole_cdsr/benchmark/report/page_files/page.html" in expected
     with zipfile.ZipFile(wheel) as archive:
         found = {name for name in archive.namelist() if ".dist-info/" not in name}
         assert found == expected  # and so neither tests nor data

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from recbole_cdsr.benchmark.significance import bootstrap_interval, holm, mean_over_seeds, wilcoxon
+from recbole_cdsr.benchmark.significance import bootstrap_interval, bootstrap_intervals, holm, mean_over_seeds, wilcoxon
 
 
 def test_wilcoxon_by_hand_with_pratt_zeros():
@@ -82,7 +82,21 @@ def test_an_interval_does_not_depend_on_the_size_of_a_block(monkeypatch):
     values = np.random.default_rng(2).random(100)
     whole = bootstrap_interval(values, draws=50)
     monkeypatch.setattr("recbole_cdsr.benchmark.significance._BLOCK", 700)
-    assert bootstrap_interval(values, draws=50) == whole
+    assert bootstrap_interval(values, draws=50) == pytest.approx(whole, rel=1e-12)
+
+
+def test_an_interval_by_hand():
+    # Two rows, 0 and 1: the mean of a resample is 0, 1/2 or 1, each end with a chance of a quarter.
+    assert bootstrap_interval(np.array([0.0, 1.0]), level=0.6) == (0.0, 1.0)  # quantiles 0.2 and 0.8
+    assert bootstrap_interval(np.array([0.0, 1.0]), level=0.4) == (0.5, 0.5)  # quantiles 0.3 and 0.7
+
+
+def test_columns_share_their_resamples():
+    values = np.random.default_rng(4).random((60, 3))
+    intervals = bootstrap_intervals(values, draws=200)
+    assert intervals.shape == (3, 2)
+    for column, interval in zip(values.T, intervals, strict=True):
+        assert bootstrap_interval(column, draws=200) == pytest.approx(interval.tolist(), rel=1e-12)
 
 
 def test_an_interval_of_equal_rows_is_their_value():
