@@ -38,6 +38,11 @@ class MetaContender(Contender):
         self.trainer._prepare_rows(self.loader._dataset)
         self.model.train()
 
+    def step(self, count: int = 1) -> None:
+        """As the trainer does them."""
+        with self.trainer.threads_of_a_step():
+            super().step(count)
+
     def loss(self, batch: Interaction) -> torch.Tensor:
         """The loss of the real step, after the meta step."""
         return self.trainer._step_loss(batch)

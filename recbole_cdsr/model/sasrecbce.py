@@ -96,7 +96,9 @@ class SASRecBCE(SequentialRecommender):
         thread: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """L from the vectors of inputs ``[T, d]``, targets ``[M, d]`` and negatives ``[M, d]`` or ``[M, N, d]``."""
-        states = self.encode(sequences.packed, item, thread)[sequences.learnt]  # [M, d]
+        states = self.encode(sequences.packed, item, thread)  # [T, d]
+        if len(positive) < len(states):
+            states = states.index_select(0, sequences.learnt)  # [M, d]
         negative_scores = torch.einsum("md,m...d->m...", states, negative)
         return sequence_bce((states * positive).sum(dim=1), negative_scores)
 

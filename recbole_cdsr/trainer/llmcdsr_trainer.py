@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ from recbole_cdsr.model.training_sequences import TrainingSequences
 from recbole_cdsr.trainer.meta_rows import MetaRows
 from recbole_cdsr.trainer.pretraining import aligned_domains
 from recbole_cdsr.trainer.trainer import CDSRTrainerMixin
+
+SMALL_STEP = 32_768  # users of the largest batch times width: 512 users of width 64
 
 
 class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
@@ -90,10 +93,27 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
             self._prepare_rows(train_data._dataset)
         self._step = epoch_idx * len(train_data)
         self._meta_sum = []
-        loss = super()._train_epoch(train_data, epoch_idx, loss_func or self._step_loss, show_progress)
+        with self.threads_of_a_step():
+            loss = super()._train_epoch(train_data, epoch_idx, loss_func or self._step_loss, show_progress)
         if self._meta_sum:
             self._report_meta(epoch_idx, train_data._dataset.domain_names)
         return loss
+
+    @contextmanager
+    def threads_of_a_step(self) -> Iterator[None]:
+        """One thread while steps are small, as many as there are otherwise.
+
+        A step is some thousand operations on a thousand tokens each; waking other threads for every one of them takes
+        longer than they save. Which it is depends on the configuration alone, so that a run can be repeated to the bit.
+        """
+        n_threads = torch.get_num_threads()
+        sizes = (whole_number(self.config, key) for key in ("train_batch_size", "noisy_batch_size", "meta_batch_size"))
+        if max(sizes) * self.model.item_embedding.embedding_dim <= SMALL_STEP:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(n_threads)
 
     def _prepare_rows(self, dataset: Any) -> None:
         pseudo = dataset.pseudo_items
