@@ -250,14 +250,17 @@ class SASRecBlock(nn.Module):
         self.dropout = Dropout(hidden_dropout_prob)
         nn.init.xavier_normal_(self.in_proj_weight)
 
-    def forward(self, x: Tensor, masks: AttentionMasks) -> Tensor:
-        """``[T, d]`` to ``[T, d]``, tokens laid out as in ``masks.packed``."""
+    def forward(self, x: Tensor, masks: AttentionMasks, wanted: Tensor | None = None) -> Tensor:
+        """``[T, d]`` to ``[T, d]``, tokens laid out as in ``masks.packed``; to ``[M, d]`` where only M are wanted."""
         query = self.attention_norm(x)  # [T, d]
-        x = query + self.out_proj(self._attend(query, x, masks))
+        attended = self._attend(query, x, masks, wanted)
+        if wanted is not None:
+            query = query.index_select(0, wanted)
+        x = query + self.out_proj(attended)
         y = self.feed_forward_norm(x)
         return y + self.dropout(self.feed_forward_out(F.relu(self.dropout(self.feed_forward_in(y)))))
 
-    def _attend(self, query: Tensor, x: Tensor, masks: AttentionMasks) -> Tensor:
+    def _attend(self, query: Tensor, x: Tensor, masks: AttentionMasks, wanted: Tensor | None = None) -> Tensor:
         d = x.shape[-1]
         heads, packed = self.n_heads, masks.packed
         sizes = [bucket.n_rows * bucket.width for bucket in packed.buckets]
@@ -284,7 +287,8 @@ class SASRecBlock(nn.Module):
             attended.append(out.transpose(1, 2).reshape(-1, d))  # [b * w, d]
         if not attended:  # no row has a token
             return query
-        return torch.cat(attended).index_select(0, packed.slot_of_token)  # [T, d]
+        slots = packed.slot_of_token if wanted is None else packed.slot_of_token[wanted]
+        return torch.cat(attended).index_select(0, slots)  # [T, d] or [M, d]
 
     def _attention(
         self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, is_causal: bool, n_padding: Tensor | None
@@ -368,7 +372,7 @@ class SASRecThread(nn.Module):
         )
         self.last_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
 
-    def forward(self, packed: PackedWindows, item_vectors: Tensor) -> Tensor:
+    def forward(self, packed: PackedWindows, item_vectors: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Encode a batch.
 
         Parameters
@@ -377,11 +381,13 @@ class SASRecThread(nn.Module):
             Layout of the tokens.
         item_vectors : Tensor
             float ``[T, d]``, already scaled by the square root of the table's width.
+        wanted : Tensor | None
+            int64 ``[M]``, distinct tokens whose states are wanted: the last block computes no others. None wants all.
 
         Returns
         -------
         Tensor
-            ``[T, d]``, states after the last layer norm.
+            ``[T, d]`` or ``[M, d]``, states after the last layer norm.
         """
         if self.count_positions:
             positions = packed.columns + 1  # [T]
@@ -390,7 +396,7 @@ class SASRecThread(nn.Module):
         x = self.dropout(item_vectors + self.position_embedding(positions))  # [T, d]
         masks = AttentionMasks(packed, self.causal, None if self.mask_padding else self.window, x.dtype)
         for block in self.blocks:
-            x = block(x, masks)
+            x = block(x, masks, wanted if block is self.blocks[-1] else None)
         return self.last_norm(x)
 
     def last_state(self, packed: PackedWindows, states: Tensor) -> Tensor:
