@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,8 @@ from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.training_sequences import TrainingSequences
 from recbole_cdsr.trainer.meta_rows import MetaRows
 from recbole_cdsr.trainer.pretraining import aligned_domains
+from recbole_cdsr.trainer.step_threads import step_threads
 from recbole_cdsr.trainer.trainer import CDSRTrainerMixin
-
-SMALL_STEP = 32_768  # users of the largest batch times width: 512 users of width 64
 
 
 class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
@@ -99,21 +98,10 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
             self._report_meta(epoch_idx, train_data._dataset.domain_names)
         return loss
 
-    @contextmanager
-    def threads_of_a_step(self) -> Iterator[None]:
-        """One thread while steps are small, as many as there are otherwise.
-
-        A step is some thousand operations on a thousand tokens each; waking other threads for every one of them takes
-        longer than they save. Which it is depends on the configuration alone, so that a run can be repeated to the bit.
-        """
-        n_threads = torch.get_num_threads()
+    def threads_of_a_step(self) -> AbstractContextManager[None]:
+        """The threads that training steps of this configuration run in, see `step_threads`."""
         sizes = (whole_number(self.config, key) for key in ("train_batch_size", "noisy_batch_size", "meta_batch_size"))
-        if max(sizes) * self.model.item_embedding.embedding_dim <= SMALL_STEP:
-            torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(n_threads)
+        return step_threads(max(sizes) * self.model.item_embedding.embedding_dim)
 
     def _prepare_rows(self, dataset: Any) -> None:
         pseudo = dataset.pseudo_items
