@@ -205,8 +205,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
         return F.dropout(x, p)
     n_dropped = min(round(p * 65536), 65535)  # of the values of 16 bits
     draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
-    kept = draws[: x.numel()].view(x.shape).float().ge_(n_dropped - 32768)
-    return x * kept.mul_(65536 / (65536 - n_dropped)).to(x.dtype)
+    kept = draws[: x.numel()].view(x.shape).float().ge_(n_dropped - 32768).to(x.dtype)
+    return x * kept.mul_(65536 / (65536 - n_dropped))
 
 
 class Dropout(nn.Dropout):

@@ -182,7 +182,8 @@ class LLMCDSR(SASRecBCE):
         rows = F.embedding(distinct, table).detach().requires_grad_()  # [n, d]
         theta = [rows, *thread.values()]
         # Looked up apart: what each part sends back to the table is then of its own size.
-        real_vectors, noisy_targets = look_up(rows, places[:3]), look_up(rows, places[3:5])
+        real_vectors = look_up(rows, places[:3])
+        noisy_targets = [rows[place] for place in places[3:5]]  # a look-up of nothing has no second derivative
 
         # g = ∇_θ L(θ; real ∪ noisy), one mean over the positions of both
         n_positions = max(len(real.learnt) + len(filled.learnt), 1)
