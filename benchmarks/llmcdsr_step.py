@@ -3,7 +3,8 @@
 `python benchmarks/llmcdsr_step.py [--dataset food-kitchen] [--rounds 5]`
 
 One step is 128 users, 32 users with recalled items and 128 overlapped users who judge the shadow step. The calibrator,
-and what can be quoted of it, is told in `contender.py`. The share of the meta step is what a step costs more than one
+and what can be quoted of it, is told in `contender.py`. LLMCDSR's steps run in as many threads as its trainer gives
+them, the calibrator's in all. The share of the meta step is what a step costs more than one
 without meta-learning. The projections and the tables that items are recalled from are random here: the time of a step
 does not depend on what they hold, and nothing has to be pre-trained first.
 """
@@ -37,6 +38,11 @@ class MetaContender(Contender):
                 table.normal_()
         self.trainer._prepare_rows(self.loader._dataset)
         self.model.train()
+
+    def step(self, count: int = 1) -> None:
+        """As the trainer does them."""
+        with self.trainer.threads_of_a_step():
+            super().step(count)
 
     def loss(self, batch: Interaction) -> torch.Tensor:
         """The loss of the real step, after the meta step."""

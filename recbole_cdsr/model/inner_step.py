@@ -56,8 +56,15 @@ class InnerStep:
         """What to subtract, of the gradient's shape."""
         if self.kind == "sgd":
             return self.learning_rate * gradient
-        # |g|, not the root of g²: the derivative of the latter is undefined where g is 0, as it is for untouched rows.
         return self.learning_rate * gradient / (gradient.abs() + self.eps)
+
+    def derivative(self, gradient: Tensor) -> Tensor | float:
+        r"""Of the update of an entry with respect to its gradient g: :math:`\eta`, or
+        :math:`\eta\, \epsilon' / (|g| + \epsilon')^2`, which is there for g = 0 too.
+        """
+        if self.kind == "sgd":
+            return self.learning_rate
+        return self.learning_rate * self.eps / (gradient.abs() + self.eps) ** 2
 
 
 def adam_betas(config: Mapping[str, Any]) -> tuple[float, float]:

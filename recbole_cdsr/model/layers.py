@@ -17,6 +17,8 @@ from torch.nn import functional as F
 
 LAYER_NORM_EPS = 1e-8
 SHORTEST_BUCKET = 8
+# What a bucket of its own costs in operations on a CPU, as attention weights that could be computed in that time.
+BUCKET_COST = 16384
 # Upper bounds of the length buckets: 0 (rows without tokens), 8, 16, 32, … 2^20.
 _BUCKET_BOUNDS = [0] + [1 << e for e in range(SHORTEST_BUCKET.bit_length() - 1, 21)]
 
@@ -101,16 +103,15 @@ class PackedWindows:
 
         buckets: list[Bucket] = []
         n_placed, n_slots = counts[0], 0
-        for bound, n_rows in zip(_BUCKET_BOUNDS[1:], counts[1:], strict=True):
-            if n_rows == 0:
-                continue
-            width = min(bound, longest_row)
+        for n_rows, width in _joined_buckets(counts[1:], longest_row):
             slots = slice(n_slots, n_slots + n_rows * width)
             buckets.append(Bucket(slots, n_rows, width, lengths[order[n_placed : n_placed + n_rows]]))
             n_placed, n_slots = n_placed + n_rows, slots.stop
 
         filled = order[counts[0] :]  # rows with tokens, bucket by bucket
-        widths = bounds[bucket_of_row[filled]].clamp(max=longest_row)  # [R']
+        n_rows_of = torch.tensor([bucket.n_rows for bucket in buckets], dtype=torch.long, device=device)
+        widths = torch.tensor([bucket.width for bucket in buckets], dtype=torch.long, device=device)
+        widths = torch.repeat_interleave(widths, n_rows_of, output_size=len(filled))  # [R']
         first_slot = torch.zeros_like(lengths)
         first_slot[filled] = widths.cumsum(0) - widths  # [R]
         row_of_slot = torch.repeat_interleave(filled, widths, output_size=n_slots)  # [S]
@@ -127,6 +128,27 @@ class PackedWindows:
     def pack(self, padded: Tensor) -> Tensor:
         """Take the real entries of right-padded ``[R, L, ...]`` values: ``[T, ...]``."""
         return padded[self.rows, self.columns]
+
+
+def _joined_buckets(counts: list[int], longest: int) -> list[tuple[int, int]]:
+    """Rows and width of each bucket: rows of the next bound join where that costs less than a bucket of their own.
+
+    Parameters
+    ----------
+    counts : list[int]
+        Rows of each bound, from `SHORTEST_BUCKET` on.
+    longest : int
+        The longest length.
+    """
+    joined: list[tuple[int, int]] = []
+    for bound, n_rows in zip(_BUCKET_BOUNDS[1:], counts, strict=True):
+        if n_rows == 0:
+            continue
+        width, shorter = min(bound, longest), 0
+        if joined and joined[-1][0] * (width**2 - joined[-1][1] ** 2) <= BUCKET_COST:
+            shorter, _ = joined.pop()
+        joined.append((shorter + n_rows, width))
+    return joined
 
 
 class AttentionMasks:
@@ -151,13 +173,14 @@ class AttentionMasks:
     def __init__(self, packed: PackedWindows, causal: bool, window: int | None, dtype: torch.dtype) -> None:
         self.packed = packed
         self.with_padding_key = window is not None
-        self.is_causal = causal and window is None  # then the kernel's own causal mask is all that is needed
-        self.biases: list[Tensor | None] = []
+        self.is_causal = causal and window is None  # then a causal mask is all that is needed, which kernels have too
+        self.biases: list[Tensor] = []
         self.padding_counts: list[Tensor] = []
         for bucket in packed.buckets:
             if self.is_causal:
                 # Real positions see earlier, hence real, positions only: no length mask is needed.
-                self.biases.append(None)
+                square = (1, 1, bucket.width, bucket.width)
+                self.biases.append(torch.full(square, -math.inf, dtype=dtype, device=packed.lengths.device).triu_(1))
                 continue
             columns = torch.arange(bucket.width, device=packed.lengths.device)
             hidden = columns[None, None, :] >= bucket.lengths[:, None, None]  # [b, 1, w]
@@ -173,13 +196,17 @@ class AttentionMasks:
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """Zero each entry with probability p and scale the others by 1 / (1 - p).
+    """Zero each entry with probability p, to the nearest 1 / 65,536, and scale the others so that the mean stays.
 
-    PyTorch's own takes 10 ns an entry on a CPU, a third of a training step; comparing uniform numbers takes 3.
+    PyTorch's own takes 10 ns an entry on a CPU, a third of a training step; 16 random bits an entry, four entries to a
+    draw, take 1.
     """
     if p == 0 or x.device.type != "cpu":
         return F.dropout(x, p)
-    return x * (torch.rand(x.shape, dtype=torch.float32) >= p).to(x.dtype).mul_(1 / (1 - p))
+    n_dropped = min(round(p * 65536), 65535)  # of the values of 16 bits
+    draws = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    kept = draws[: x.numel()].view(x.shape).float().ge_(n_dropped - 32768).to(x.dtype)
+    return x * kept.mul_(65536 / (65536 - n_dropped))
 
 
 class Dropout(nn.Dropout):
@@ -223,30 +250,34 @@ class SASRecBlock(nn.Module):
         self.dropout = Dropout(hidden_dropout_prob)
         nn.init.xavier_normal_(self.in_proj_weight)
 
-    def forward(self, x: Tensor, masks: AttentionMasks) -> Tensor:
-        """``[T, d]`` to ``[T, d]``, tokens laid out as in ``masks.packed``."""
+    def forward(self, x: Tensor, masks: AttentionMasks, wanted: Tensor | None = None) -> Tensor:
+        """``[T, d]`` to ``[T, d]``, tokens laid out as in ``masks.packed``; to ``[M, d]`` where only M are wanted."""
         query = self.attention_norm(x)  # [T, d]
-        x = query + self.out_proj(self._attend(query, x, masks))
+        attended = self._attend(query, x, masks, wanted)
+        if wanted is not None:
+            query = query.index_select(0, wanted)
+        x = query + self.out_proj(attended)
         y = self.feed_forward_norm(x)
         return y + self.dropout(self.feed_forward_out(F.relu(self.dropout(self.feed_forward_in(y)))))
 
-    def _attend(self, query: Tensor, x: Tensor, masks: AttentionMasks) -> Tensor:
+    def _attend(self, query: Tensor, x: Tensor, masks: AttentionMasks, wanted: Tensor | None = None) -> Tensor:
         d = x.shape[-1]
         heads, packed = self.n_heads, masks.packed
-        q_weight, kv_weight = self.in_proj_weight.split([d, 2 * d])
-        q_bias, kv_bias = self.in_proj_bias.split([d, 2 * d])
-        projected = torch.cat([F.linear(query, q_weight, q_bias), F.linear(x, kv_weight, kv_bias)], dim=1)
-        projected = projected.index_select(0, packed.token_of_slot)  # [S, 3d]
-
+        sizes = [bucket.n_rows * bucket.width for bucket in packed.buckets]
+        # Three projections instead of one stacked, and split at once instead of sliced: gradients come back uncopied.
+        parts = [
+            F.linear(source, weight, bias).index_select(0, packed.token_of_slot).split(sizes)  # [S, d] in all
+            for source, weight, bias in zip(
+                (query, x, x), self.in_proj_weight.split(d), self.in_proj_bias.split(d), strict=True
+            )
+        ]
         attended = []
-        # Split at once: every slice of its own would be given a gradient of the whole.
-        parts = projected.split([bucket.n_rows * bucket.width for bucket in packed.buckets])
-        for index, (bucket, part) in enumerate(zip(packed.buckets, parts, strict=True)):
-            block = part.view(bucket.n_rows, bucket.width, 3, heads, d // heads)
-            q, k, v = block.permute(2, 0, 3, 1, 4)  # each [b, heads, w, d / heads]
+        for index, (bucket, *qkv) in enumerate(zip(packed.buckets, *parts, strict=True)):
+            block = (bucket.n_rows, bucket.width, heads, d // heads)
+            q, k, v = (part.view(block).transpose(1, 2) for part in qkv)  # each [b, heads, w, d / heads]
             n_padding = None
             if masks.with_padding_key:
-                key, value = kv_bias.view(2, 1, heads, 1, d // heads).expand(-1, len(q), -1, -1, -1)
+                key, value = self.in_proj_bias[d:].view(2, 1, heads, 1, d // heads).expand(-1, len(q), -1, -1, -1)
                 k, v = (
                     torch.cat([k, key], dim=2),
                     torch.cat([v, value], dim=2),
@@ -256,22 +287,18 @@ class SASRecBlock(nn.Module):
             attended.append(out.transpose(1, 2).reshape(-1, d))  # [b * w, d]
         if not attended:  # no row has a token
             return query
-        return torch.cat(attended).index_select(0, packed.slot_of_token)  # [T, d]
+        slots = packed.slot_of_token if wanted is None else packed.slot_of_token[wanted]
+        return torch.cat(attended).index_select(0, slots)  # [T, d] or [M, d]
 
     def _attention(
-        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, is_causal: bool, n_padding: Tensor | None
+        self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, is_causal: bool, n_padding: Tensor | None
     ) -> Tensor:
         """Scaled dot-product attention with dropout on its weights: ``[b, heads, w, d / heads]``."""
         p = self.attn_dropout_prob if self.training else 0.0
         if p == 0 or (n_padding is None and q.device.type != "cpu"):
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, is_causal=is_causal)
-        weights = (q / math.sqrt(q.shape[-1])) @ k.transpose(-2, -1)  # [b, heads, w, w (+ 1)]
-        if is_causal:
-            later = torch.ones(weights.shape[-2:], dtype=torch.bool, device=q.device).triu_(1)
-            weights = weights.masked_fill(later, -math.inf)
-        else:
-            weights = weights + bias
-        weights = weights.softmax(dim=-1)
+            mask = None if is_causal else bias
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=p, is_causal=is_causal)
+        weights = _biased_products(q, k, bias).softmax(dim=-1)  # [b, heads, w, w (+ 1)]
         if n_padding is None:
             return dropout(weights, p) @ v
         # The last key stands for P padding keys of equal weight, each dropped on its own: the kept share of their
@@ -280,6 +307,19 @@ class SASRecBlock(nn.Module):
         kept = torch.binomial(count, torch.full_like(count, 1 - p)) / (count.clamp(min=1) * (1 - p))
         real, padding = weights[..., :-1], weights[..., -1:]
         return torch.cat([dropout(real, p), padding * kept], dim=-1) @ v
+
+
+def _biased_products(q: Tensor, k: Tensor, bias: Tensor) -> Tensor:
+    """Q Kᵀ / √(d / heads) + bias in one operation: ``[b, heads, w, u]``, the bias ``[b | 1, 1, w | 1, u]``."""
+    b, heads, w, width = q.shape
+    if len(bias) > 1:
+        bias = bias.expand(-1, heads, -1, -1).reshape(b * heads, *bias.shape[2:])
+    else:
+        bias = bias[0]  # one for all
+    products = torch.baddbmm(
+        bias, q.reshape(b * heads, w, width), k.reshape(b * heads, -1, width).transpose(1, 2), alpha=width**-0.5
+    )
+    return products.view(b, heads, w, -1)
 
 
 class SASRecThread(nn.Module):
@@ -332,7 +372,7 @@ class SASRecThread(nn.Module):
         )
         self.last_norm = nn.LayerNorm(hidden_size, eps=LAYER_NORM_EPS)
 
-    def forward(self, packed: PackedWindows, item_vectors: Tensor) -> Tensor:
+    def forward(self, packed: PackedWindows, item_vectors: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Encode a batch.
 
         Parameters
@@ -341,11 +381,13 @@ class SASRecThread(nn.Module):
             Layout of the tokens.
         item_vectors : Tensor
             float ``[T, d]``, already scaled by the square root of the table's width.
+        wanted : Tensor | None
+            int64 ``[M]``, distinct tokens whose states are wanted: the last block computes no others. None wants all.
 
         Returns
         -------
         Tensor
-            ``[T, d]``, states after the last layer norm.
+            ``[T, d]`` or ``[M, d]``, states after the last layer norm.
         """
         if self.count_positions:
             positions = packed.columns + 1  # [T]
@@ -354,7 +396,7 @@ class SASRecThread(nn.Module):
         x = self.dropout(item_vectors + self.position_embedding(positions))  # [T, d]
         masks = AttentionMasks(packed, self.causal, None if self.mask_padding else self.window, x.dtype)
         for block in self.blocks:
-            x = block(x, masks)
+            x = block(x, masks, wanted if block is self.blocks[-1] else None)
         return self.last_norm(x)
 
     def last_state(self, packed: PackedWindows, states: Tensor) -> Tensor:

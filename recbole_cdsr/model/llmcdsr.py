@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -48,6 +49,20 @@ class KnownGradient:
     items: Tensor
     item_gradient: Tensor
     thread_gradients: tuple[Tensor, ...]
+
+
+class _Known(torch.autograd.Function):
+    """A scalar whose gradients are known: its value forward, those times the incoming gradient backward."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: Sequence[Tensor], *parameters: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *(gradient * known for known in ctx.saved_tensors)
 
 
 @dataclass(frozen=True)
@@ -166,29 +181,41 @@ class LLMCDSR(SASRecBCE):
         distinct, places = distinct_items([ids for groups in touched for ids in groups])
         rows = F.embedding(distinct, table).detach().requires_grad_()  # [n, d]
         theta = [rows, *thread.values()]
-        vectors = look_up(rows, places)
-        real_vectors, noisy_targets, overlapped_places = vectors[:3], vectors[3:5], places[5:]
+        # Looked up apart: what each part sends back to the table is then of its own size.
+        real_vectors = look_up(rows, places[:3])
+        noisy_targets = [rows[place] for place in places[3:5]]  # a look-up of nothing has no second derivative
 
         # g = ∇_θ L(θ; real ∪ noisy), one mean over the positions of both
         n_positions = max(len(real.learnt) + len(filled.learnt), 1)
         real_loss = self.loss_of_vectors(real, *real_vectors) * (len(real.learnt) / n_positions)
-        real_gradient = torch.autograd.grad(real_loss, theta, retain_graph=True, materialize_grads=True)
+        real_gradient = torch.autograd.grad(real_loss, theta, materialize_grads=True)
         inputs = noisy.straight_through(F.embedding(filled.items, table), pooled, recalled.shape[1])  # [T, d]
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels cannot be differentiated twice
             noisy_loss = self.loss_of_vectors(filled, inputs, *noisy_targets) * (len(filled.learnt) / n_positions)
             noisy_gradient = torch.autograd.grad(noisy_loss, theta, create_graph=True, materialize_grads=True)
 
         # θ' = θ − opt(g)
-        shadow_rows, *shadow_thread = (
-            parameter.detach() - self.inner_step.update(of_real + of_noisy)
-            for parameter, of_real, of_noisy in zip(theta, real_gradient, noisy_gradient, strict=True)
+        gradient = torch._foreach_add([of_noisy.detach() for of_noisy in noisy_gradient], list(real_gradient))
+        shadow = torch._foreach_sub(
+            [parameter.detach() for parameter in theta], [self.inner_step.update(g) for g in gradient]
         )
-        # L(θ'; overlapped)
+        shadow_rows, *shadow_thread = (parameter.requires_grad_() for parameter in shadow)
+
+        # L(θ'; overlapped) and v = ∇_θ' of it
         meta_loss = self.loss_of_vectors(
-            overlapped, *look_up(shadow_rows, overlapped_places), thread=dict(zip(thread, shadow_thread, strict=True))
+            overlapped, *look_up(shadow_rows, places[5:]), thread=dict(zip(thread, shadow_thread, strict=True))
         )
+        slopes = torch.autograd.grad(meta_loss, shadow, materialize_grads=True)
+        # ∇_w L(θ'; overlapped) = −∇_w ⟨∇_θ L_noisy(w), opt'(g) ⊙ v⟩: nothing but the noisy rows depends on w
+        weighed = [-slope * self.inner_step.derivative(g) for slope, g in zip(slopes, gradient, strict=True)]
+        (meta_gradient,) = torch.autograd.grad(noisy_gradient, [network.pooling], weighed, materialize_grads=True)
+
         known = KnownGradient(real_loss.detach(), distinct, real_gradient[0], real_gradient[1:])
-        return MetaStep((real_loss + noisy_loss).detach(), meta_loss, known)
+        return MetaStep(
+            (real_loss + noisy_loss).detach(),
+            _Known.apply(meta_loss.detach(), [meta_gradient], network.pooling),
+            known,
+        )
 
     # ---- the real step
 
@@ -214,11 +241,8 @@ class LLMCDSR(SASRecBCE):
         n_positions = max(len(real.learnt) + len(filled.learnt), 1)
         touched, *noisy_vectors = look_up(self.item_embedding.weight, [known.items, *filled.item_groups])
         noisy_loss = self.loss_of_vectors(filled, *noisy_vectors) * (len(filled.learnt) / n_positions)
-        # A linear function of the parameters with the gradient that is known, and the value that is known.
-        linear = (known.item_gradient * touched).sum()
-        for parameter, gradient in zip(self.thread.parameters(), known.thread_gradients, strict=True):
-            linear = linear + (gradient * parameter).sum()
-        return noisy_loss + known.loss + (linear - linear.detach())
+        gradients = (known.item_gradient, *known.thread_gradients)
+        return noisy_loss + _Known.apply(known.loss, gradients, touched, *self.thread.parameters())
 
 
 def distinct_items(id_groups: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

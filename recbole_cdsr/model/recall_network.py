@@ -130,9 +130,9 @@ class RecallNetwork(nn.Module):
             if not len(rows):
                 continue
             start, stop = self.domain_offsets[domain : domain + 2]
-            found = (pooled[rows] @ directions[start:stop].T).topk(size, dim=1)  # [r, n_o] -> [r, k_o]
-            items[rows, :size] = start + found.indices
-            cosines[rows, :size] = found.values
+            found, places = largest(pooled[rows] @ directions[start:stop].T, size)  # [r, n_o] -> [r, k_o]
+            items[rows, :size] = start + places
+            cosines[rows, :size] = found
         return items, cosines
 
     def recalled_at_random(self, into: Tensor) -> Tensor:
@@ -151,6 +151,23 @@ class RecallNetwork(nn.Module):
         if self._directions is None or self._directions[0] != key:
             self._directions = (key, F.normalize(self.item_table, dim=1))
         return self._directions[1]
+
+
+def largest(values: Tensor, k: int, block: int = 64) -> tuple[Tensor, Tensor]:
+    """The k largest of each row of ``[r, n]`` and their columns, in descending order, each ``[r, k]``.
+
+    They lie in the k blocks of columns whose largest values are largest, so that only those are sorted.
+    """
+    n_blocks = values.shape[1] // block
+    if n_blocks < 4 * k:
+        return values.topk(k, dim=1)
+    whole = values[:, : n_blocks * block].unflatten(1, (n_blocks, block))
+    chosen = whole.amax(dim=2).topk(k, dim=1).indices  # [r, k]
+    columns = (chosen[:, :, None] * block + torch.arange(block, device=values.device)).flatten(1)
+    rest = torch.arange(n_blocks * block, values.shape[1], device=values.device).expand(len(values), -1)
+    columns = torch.cat([columns, rest], dim=1)  # [r, c]
+    found = values.gather(1, columns).topk(k, dim=1)
+    return found.values, columns.gather(1, found.indices)
 
 
 def padded_names(name_ids: np.ndarray, pointers: np.ndarray, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

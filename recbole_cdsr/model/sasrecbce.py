@@ -63,12 +63,18 @@ class SASRecBCE(SequentialRecommender):
         with torch.no_grad():
             self.item_embedding.weight[0].zero_()
 
-    def encode(self, packed: PackedWindows, item_vectors: Tensor, thread: Mapping[str, Tensor] | None = None) -> Tensor:
-        """States of all tokens, ``[T, d]``, from un-scaled item vectors ``[T, d]``.
+    def encode(
+        self,
+        packed: PackedWindows,
+        item_vectors: Tensor,
+        wanted: Tensor | None = None,
+        thread: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """States of the wanted tokens, all by default, from un-scaled item vectors ``[T, d]``.
 
         ``thread`` gives other parameters to the thread than its own.
         """
-        inputs = (packed, math.sqrt(item_vectors.shape[1]) * item_vectors)
+        inputs = (packed, math.sqrt(item_vectors.shape[1]) * item_vectors, wanted)
         return self.thread(*inputs) if thread is None else functional_call(self.thread, dict(thread), inputs)
 
     def calculate_loss(self, interaction: Interaction) -> Tensor:
@@ -96,7 +102,8 @@ class SASRecBCE(SequentialRecommender):
         thread: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """L from the vectors of inputs ``[T, d]``, targets ``[M, d]`` and negatives ``[M, d]`` or ``[M, N, d]``."""
-        states = self.encode(sequences.packed, item, thread)[sequences.learnt]  # [M, d]
+        learnt = sequences.learnt if len(positive) < len(item) else None
+        states = self.encode(sequences.packed, item, learnt, thread)  # [M, d]
         negative_scores = torch.einsum("md,m...d->m...", states, negative)
         return sequence_bce((states * positive).sum(dim=1), negative_scores)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.training_sequences import TrainingSequences
 from recbole_cdsr.trainer.meta_rows import MetaRows
 from recbole_cdsr.trainer.pretraining import aligned_domains
+from recbole_cdsr.trainer.step_threads import step_threads
 from recbole_cdsr.trainer.trainer import CDSRTrainerMixin
 
 
@@ -90,10 +92,16 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
             self._prepare_rows(train_data._dataset)
         self._step = epoch_idx * len(train_data)
         self._meta_sum = []
-        loss = super()._train_epoch(train_data, epoch_idx, loss_func or self._step_loss, show_progress)
+        with self.threads_of_a_step():
+            loss = super()._train_epoch(train_data, epoch_idx, loss_func or self._step_loss, show_progress)
         if self._meta_sum:
             self._report_meta(epoch_idx, train_data._dataset.domain_names)
         return loss
+
+    def threads_of_a_step(self) -> AbstractContextManager[None]:
+        """The threads that training steps of this configuration run in, see `step_threads`."""
+        sizes = (whole_number(self.config, key) for key in ("train_batch_size", "noisy_batch_size", "meta_batch_size"))
+        return step_threads(max(sizes) * self.model.item_embedding.embedding_dim)
 
     def _prepare_rows(self, dataset: Any) -> None:
         pseudo = dataset.pseudo_items

@@ -23,6 +23,14 @@ def test_the_update_is_the_first_one_of_pytorchs_optimiser(kind: str) -> None:
     assert torch.allclose(InnerStep(kind, 0.01).update(GRADIENT), -parameter.detach(), rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("kind", ["sgd", "adam"])
+def test_the_derivative_is_that_of_the_update(kind: str) -> None:
+    gradient, step = GRADIENT.clone().requires_grad_(), InnerStep(kind, 0.01)
+    (expected,) = torch.autograd.grad(step.update(gradient).sum(), gradient)
+    # Differentiating the quotient subtracts two numbers that are almost equal where |g| ≫ ε'.
+    assert torch.allclose(torch.ones_like(expected) * step.derivative(GRADIENT), expected, rtol=1e-5, atol=0)
+
+
 def test_the_official_epsilon_is_larger() -> None:
     config = settings("LLMCDSR", inner_optimizer="adam", inner_learning_rate=1e-3)
     assert InnerStep.from_config(config).eps == pytest.approx(1e-8 / math.sqrt(1 - 0.98))

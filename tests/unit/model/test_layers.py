@@ -8,7 +8,14 @@ import pytest
 import torch
 from dense_thread import dense_states
 
-from recbole_cdsr.model.layers import AttentionMasks, PackedWindows, SASRecBlock, SASRecThread, dropout
+from recbole_cdsr.model.layers import (
+    BUCKET_COST,
+    AttentionMasks,
+    PackedWindows,
+    SASRecBlock,
+    SASRecThread,
+    dropout,
+)
 
 WINDOW, WIDTH = 12, 8
 LENGTHS = [0, 1, WINDOW, 5, 0, 9, 2, 8, 1, 0]
@@ -61,6 +68,29 @@ def test_layout_places_every_token_once(lengths: list[int]) -> None:
 def test_a_long_row_does_not_widen_the_short_ones() -> None:
     packed = PackedWindows.from_lengths(torch.tensor([200] + [7] * 127))
     assert len(packed.token_of_slot) == 200 + 127 * 8
+
+
+def test_few_rows_join_a_wider_bucket_and_many_do_not() -> None:
+    n_few = BUCKET_COST // (16**2 - 8**2)
+    for n_rows, expected in ((n_few, [16]), (n_few + 1, [8, 16])):
+        packed = PackedWindows.from_lengths(torch.tensor([16] + [7] * n_rows))
+        assert [bucket.width for bucket in packed.buckets] == expected
+        assert sum(bucket.n_rows for bucket in packed.buckets) == n_rows + 1
+
+
+@pytest.mark.parametrize("attention", ["causal", "bidirectional"])
+@pytest.mark.parametrize("mask_padding", [True, False])
+def test_states_that_are_not_wanted_are_left_out(attention, mask_padding) -> None:
+    thread = random_thread(attention=attention, mask_padding=mask_padding)
+    vectors = torch.cat(random_rows(LENGTHS)).requires_grad_()
+    packed = PackedWindows.from_lengths(torch.tensor(LENGTHS))
+    wanted = torch.tensor([3, 0, 20, 21, 37])
+    every, some = thread(packed, vectors)[wanted], thread(packed, vectors, wanted)
+    assert torch.allclose(some, every, rtol=1e-12)
+    of_every, of_some = (torch.autograd.grad((s**2).sum(), [vectors, *thread.parameters()]) for s in (every, some))
+    for one, other in zip(of_every, of_some, strict=True):
+        assert (one - other).abs().max() < 1e-9
+    assert thread(packed, vectors, wanted[:0]).shape == (0, WIDTH)
 
 
 @pytest.mark.parametrize("attention", ["causal", "bidirectional"])
@@ -162,6 +192,18 @@ def test_dropout_keeps_the_mean_and_the_share(p: float) -> None:
     assert torch.allclose(dropped[kept], torch.tensor(2 / (1 - p), dtype=torch.float64))
     (gradient,) = torch.autograd.grad(dropped.sum(), x)
     assert torch.allclose(gradient, dropped / 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_is_drawn_for_each_entry_on_its_own(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    kept = (dropout(torch.ones(4001, 25, dtype=dtype), 0.2) != 0).double().flatten()
+    for lag in (1, 2, 3, 4, 25):  # four entries share a draw
+        both = (kept[lag:] * kept[:-lag]).mean().item()
+        assert abs(both - 0.64) < 0.008
+    for place in range(4):
+        assert abs(kept[place::4].mean().item() - 0.8) < 0.01
+    assert not torch.equal(*dropout(torch.ones(2, 64, dtype=dtype), 0.2))
 
 
 @pytest.mark.parametrize("mask_padding", [True, False])

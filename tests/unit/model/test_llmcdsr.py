@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -128,6 +129,23 @@ def test_the_meta_step_is_that_of_the_whole_model_in_three_domains(inner: dict, 
     # Adam's update divides by gradients near zero, in another order of summation here.
     tolerance = 1e-5 if inner else 1e-10
     assert (gradient - expected).abs().max() < tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("learnt", [True, False])
+@pytest.mark.parametrize("mask_padding", [True, False])
+def test_noisy_rows_without_pseudo_items_or_targets_have_no_meta_gradient(learnt: bool, mask_padding: bool) -> None:
+    model = build(mask_padding=mask_padding)
+    real, noisy, overlapped = random_case(model)
+    layout = noisy.layout
+    if learnt:  # no pseudo item is left
+        layout, sources = layout.with_items(layout.items.clamp(min=1)), torch.full_like(noisy.sources, -1)
+    else:
+        nothing = torch.zeros_like(layout.targets)
+        layout, sources = TrainingSequences(layout.lengths, layout.items, nothing, nothing), noisy.sources
+    step = model.meta_step(real, replace(noisy, layout=layout, sources=sources), overlapped)
+    (gradient,) = torch.autograd.grad(step.meta_loss, [model.recall_network.pooling])
+    assert step.meta_loss > 0
+    assert not gradient.any()
 
 
 def test_only_items_of_the_batch_take_part() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from recbole_cdsr.model.recall_network import RecallNetwork, padded_names
+from recbole_cdsr.model.recall_network import RecallNetwork, largest, padded_names
 
 OFFSETS = np.array([1, 7, 11, 19])
 
@@ -72,6 +72,17 @@ def test_a_new_table_is_recalled_from_at_once() -> None:
     after, _ = made.recall(wanted, torch.tensor([0]))
     assert after[0, 0] == 3
     assert before.shape == after.shape
+
+
+@pytest.mark.parametrize("n_columns", [9, 64 * 12, 64 * 12 + 1, 1999])
+def test_the_largest_of_long_rows_are_found_by_blocks(n_columns: int) -> None:
+    generator = torch.Generator().manual_seed(n_columns)
+    values = torch.stack([torch.randperm(n_columns, generator=generator) for _ in range(20)]).double()
+    values[0] = torch.arange(n_columns)  # all in one block, or in what is left after the last whole one
+    found, columns = largest(values, 3)
+    expected = values.topk(3, dim=1)
+    assert torch.equal(found, expected.values)
+    assert torch.equal(columns, expected.indices)
 
 
 def test_names_are_gathered_by_user() -> None:
