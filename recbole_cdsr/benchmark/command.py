@@ -164,14 +164,9 @@ def _report_only(output: Path) -> int:
 
 
 def _write_report(output: Path) -> None:
-    try:
-        from recbole_cdsr.benchmark.report import write_report
-    except ModuleNotFoundError as error:
-        if error.name != "recbole_cdsr.benchmark.report":
-            raise
-        print("No report is made: recbole_cdsr.benchmark.report is not there.", file=sys.stderr)
-        return
+    from recbole_cdsr.benchmark.report import write_report
     from recbole_cdsr.locks import one_at_a_time
 
     with one_at_a_time(output / "benchmark.lock", "The report"):
-        write_report(output)
+        written = write_report(output)
+    print("Report: " + ", ".join(str(path) for path in written))
