@@ -167,7 +167,8 @@ def bootstrap_intervals(values: np.ndarray, level: float = 0.95, draws: int = 20
         chosen = random.integers(0, n_rows, size=(block, n_rows), dtype=np.int64)  # [block, R]
         chosen += np.arange(block)[:, None] * n_rows
         times = np.bincount(chosen.ravel(), minlength=block * n_rows).reshape(block, n_rows)  # how often a row is drawn
-        means[start : start + block] = times.astype(np.float64) @ values / n_rows
+        # Not a matrix product: its last places depend on the size of the block.
+        means[start : start + block] = np.einsum("br,rc->bc", times.astype(np.float64), values, optimize=False) / n_rows
     return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0).T
 
 

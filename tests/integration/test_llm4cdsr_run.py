@@ -23,8 +23,6 @@ def test_a_run_writes_every_key_and_learns(tiny, run, small, item_features, read
         item_features_file=str(item_features(tiny)),
         epochs=12,
         learning_rate=0.005,
-        hidden_dropout_prob=0.1,
-        attn_dropout_prob=0.1,
         eval_candidates=["full", "uni10"],
         result_file="out/result.json",
         seed=11,
