@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and folders that one process has for itself."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-try:
-    import fcntl
-except ImportError:  # Windows knows other locks
-    fcntl = None
 
 
 @contextmanager
@@ -50,40 +45,3 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             part.unlink()
-
-
-def hold(folder: Path) -> int | None:
-    """Lock a folder for this process, until the descriptor is closed or the process ends, whatever it dies of.
-
-    Parameters
-    ----------
-    folder
-        The lock follows it when it is renamed.
-
-    Returns
-    -------
-    int or None
-        Descriptor that holds it; None if another one does, or the folder is gone.
-
-    Raises
-    ------
-    OSError
-        Where folders cannot be locked.
-    """
-    if fcntl is None:
-        raise OSError("no locks")
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), folder.stat()):
-            return descriptor
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    except OSError:
-        os.close(descriptor)
-        raise
-    os.close(descriptor)
-    return None

@@ -1,4 +1,4 @@
-"""Locks on files that end with the processes that hold them, however those end."""
+"""Locks on files and folders that end with the processes that hold them, however those end."""
 
 from __future__ import annotations
 
@@ -115,3 +115,40 @@ def one_at_a_time(path: Path, what: str) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def hold(folder: Path) -> int | None:
+    """Lock a folder for this process, until the descriptor is closed or the process ends, whatever it dies of.
+
+    Parameters
+    ----------
+    folder
+        The lock follows it when it is renamed.
+
+    Returns
+    -------
+    int or None
+        Descriptor that holds it; None if another one does, or the folder is gone.
+
+    Raises
+    ------
+    OSError
+        Where folders cannot be locked.
+    """
+    if fcntl is None:
+        raise OSError("folders cannot be locked on this system")
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            return descriptor
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    except OSError:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None

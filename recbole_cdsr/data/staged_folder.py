@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from recbole_cdsr.errors import DataError
-from recbole_cdsr.files import hold
+from recbole_cdsr.locks import hold
 
 
 @contextmanager

@@ -15,7 +15,8 @@ import yaml
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_saved import NOT_TRAINING
 from recbole_cdsr.errors import CheckpointError, ConfigError
-from recbole_cdsr.files import hold, replacing
+from recbole_cdsr.files import replacing
+from recbole_cdsr.locks import hold
 
 LAST = "last.pth"
 BEST = "best.pth"

@@ -23,7 +23,7 @@ from recbole.utils.logger import RemoveColorFilter
 from tqdm import tqdm
 
 from recbole_cdsr.errors import CDSRError, ConfigError
-from recbole_cdsr.files import hold
+from recbole_cdsr.locks import hold
 from recbole_cdsr.processes import ProcessMark
 from recbole_cdsr.trainer.run_directory import LAST
 from recbole_cdsr.tune import accounts
