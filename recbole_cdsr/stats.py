@@ -18,6 +18,7 @@ from recbole_cdsr.data.atomic import read_header
 from recbole_cdsr.data.card import DatasetCard, describe_interactions, load_card
 from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.errors import DataError
+from recbole_cdsr.llm.feature_list import sets_in
 
 NOT_PUBLISHED = "not published"
 
@@ -209,7 +210,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table of a dataset and return the exit code 0."""
+    """Print the table of a dataset, and who made the features beside it, and return the exit code 0."""
     name = check_folder_name(args.name)
     folder = Path(data_folder(args.data_path, name))
     interaction_files(folder, name)  # a dataset that is not there, or not whole, is answered first
@@ -220,4 +221,6 @@ def run(args: argparse.Namespace) -> int:
         said = {key: getattr(card, key) for key in ("synthetic", "description", "source", "converter", "split")}
         card = replace(describe_files(folder, name), **said)
     print(table(card, training_users(folder, name, card)))
+    if made := sets_in(folder / "features"):
+        print(f"\nfeatures of {name}:\n{made}")
     return 0

@@ -14,7 +14,7 @@ from recbole_cdsr.llm.settings import FeatureSettings
 def list_sets(config: Any) -> str:
     """A table of the feature sets in a dataset's folder."""
     folder = _folder(config)
-    return _table(folder) or f"There are no feature sets in {folder}."
+    return sets_in(folder) or f"There are no feature sets in {folder}."
 
 
 def list_all_sets(configs: Iterable[Any], root: Path) -> str:
@@ -28,7 +28,7 @@ def list_all_sets(configs: Iterable[Any], root: Path) -> str:
         Where datasets were looked for, named when there are no sets.
     """
     folders = dict.fromkeys(map(_folder, configs))
-    tables = [f"{folder}\n{table}" for folder in folders if (table := _table(folder))]
+    tables = [f"{folder}\n{table}" for folder in folders if (table := sets_in(folder))]
     return "\n\n".join(tables) or f"There are no feature sets of any dataset in {root}."
 
 
@@ -38,11 +38,8 @@ def text_table(rows: Sequence[Sequence[object]]) -> list[str]:
     return ["  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _folder(config: Any) -> Path:
-    return FeatureSettings(config, config["dataset"]).features_dir
-
-
-def _table(folder: Path) -> str:
+def sets_in(folder: Path) -> str:
+    """A table of the feature sets in a folder; empty where there are none."""
     rows = [("kind", "made by", "encoder", "size", "date", "file")]
     for path in sorted(folder.glob("*.json")):
         kind = path.name.partition("-")[0]
@@ -57,3 +54,7 @@ def _table(folder: Path) -> str:
         except (FeatureError, KeyError, TypeError):
             rows.append((kind, "damaged", "", "", "", path.name))
     return "\n".join(text_table(rows)) if len(rows) > 1 else ""
+
+
+def _folder(config: Any) -> Path:
+    return FeatureSettings(config, config["dataset"]).features_dir

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.data.card import DatasetCard
+from recbole_cdsr.llm.store import save_feature_set
 from recbole_cdsr.stats import NOT_PUBLISHED, PUBLISHED, published_of, table
 
 CARD = DatasetCard(
@@ -125,6 +127,18 @@ def test_a_dataset_without_card_is_counted(
     assert found["training users of b only"] == "1"
     assert found["training users of several domains"] == "1"
     assert (found["users"], found["users of train"], found["interactions of test"]) == ("5", "3", "2")
+
+
+def test_who_made_the_features_beside_the_data_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path / "mine", whole=[("u", "a:1"), ("u", "b:1"), ("v", "b:1")])
+    made = {"made_by": "a generator (no LLM)", "texts_sha256": "0", "prompt_version": "1", "encoder": {"name": "none"}}
+    matrix = np.ones((2, 3), dtype=np.float32)
+    save_feature_set(tmp_path / "mine" / "features", "items", "mine", matrix, ["a:1", "b:1"], **made)
+    assert main(["stats", "mine", "--data-path", str(tmp_path)]) == 0
+    kinds = capsys.readouterr().out.partition("features of mine:\n")[2].splitlines()
+    assert [line.split("  ")[0] for line in kinds] == ["kind", "items"]
+    assert "a generator (no LLM)" in kinds[1]
+    assert "2 x 3" in kinds[1]
 
 
 @pytest.mark.parametrize(
