@@ -12,6 +12,8 @@ PyTorch >= 2.6        `torch.load` admits tensors only, RecBole's checkpoints ho
 SciPy >= 1.14         `dok_matrix._update` is gone (LightGCN, NGCF, NCL, GCMC, SpectralCF)
 ray                   `recbole.quick_start` imports `ray.tune`, which cannot be installed beside this stack
 Python >= 3.12        `distutils` is gone, `thop` (FLOPs counter) imports it
+(any)                 importing RecBole's sequential models leaves PyTorch's anomaly detection switched on (SINE does
+                      it): every backward pass of the process then formats a traceback per operation
 ====================  ==========================================================================================
 """
 
@@ -39,16 +41,31 @@ class _MendingLoader(SourceFileLoader):
         mend()
 
 
+class _SINELoader(SourceFileLoader):
+    """Loads RecBole's module of SINE, which switches anomaly detection on for the whole process, and puts it back."""
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        import torch
+
+        before = torch.is_anomaly_enabled()
+        super().exec_module(module)
+        torch.autograd.set_detect_anomaly(before)
+
+
+_SINE = "recbole.model.sequential_recommender.sine"
+_LOADERS = {"recbole": _MendingLoader, _SINE: _SINELoader}
+
+
 class _RecBoleFinder(PathFinder):
-    """Finds `recbole` where Python would, for `_MendingLoader` to load."""
+    """Finds what `_LOADERS` names where Python would, for the loaders there."""
 
     @classmethod
     def find_spec(
         cls, name: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> ModuleSpec | None:
-        spec = super().find_spec(name, path, target) if name == "recbole" else None
+        spec = super().find_spec(name, path, target) if name in _LOADERS else None
         if spec is not None and type(spec.loader) is SourceFileLoader:
-            spec.loader = _MendingLoader(spec.loader.name, spec.loader.path)
+            spec.loader = _LOADERS[name](spec.loader.name, spec.loader.path)
         return spec
 
 
@@ -60,10 +77,10 @@ def mend_on_import() -> None:
     ImportError
         RecBole is not installed.
     """
+    sys.meta_path.insert(0, _RecBoleFinder)
     if "recbole" in sys.modules:
         mend()
         return
-    sys.meta_path.insert(0, _RecBoleFinder)
     spec = importlib.util.find_spec("recbole")
     if spec is None:
         raise ImportError(
@@ -94,6 +111,7 @@ def mend() -> list[str]:
     _measure_sequences_one_by_one()
     _restore_dok_update()
     _admit_recbole_checkpoints()
+    _stop_detecting_anomalies()
     return list(_mended)
 
 
@@ -294,6 +312,14 @@ def _admit_recbole_checkpoints() -> None:
     trainer.resume_checkpoint = admitting(trainer.resume_checkpoint)
     recbole_trainer.torch = _TorchWithPlainPickles(torch)
     _mended.append(f"torch {torch.__version__}: RecBole's own checkpoints load with weights_only=True")
+
+
+def _stop_detecting_anomalies() -> None:
+    import torch
+
+    if _SINE in sys.modules and type(sys.modules[_SINE].__loader__) is not _SINELoader:  # imported before we were
+        torch.autograd.set_detect_anomaly(False)
+    _mended.append(f"torch {torch.__version__}: SINE's module leaves anomaly detection as it was")
 
 
 class _TorchWithPlainPickles:

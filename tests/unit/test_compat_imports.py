@@ -132,6 +132,27 @@ def test_recbole_is_mended_whichever_way_it_is_imported(program):
     assert lines == ["True True", "False"]
 
 
+@pytest.mark.parametrize(
+    ("program", "detecting"),
+    [
+        ("import recbole_cdsr", False),
+        ("import recbole; import recbole_cdsr", False),
+        ("import recbole.model.sequential_recommender; import recbole_cdsr.config", False),
+        ("import recbole_cdsr; import torch; torch.autograd.set_detect_anomaly(True)", True),
+    ],
+)
+def test_importing_recboles_models_leaves_anomaly_detection_as_it_was(program, detecting):
+    lines = run_python(
+        f"""
+        {program}
+        import torch
+        from recbole.model.sequential_recommender import SASRec
+        print(torch.is_anomaly_enabled())
+        """
+    )
+    assert lines == [str(detecting)]
+
+
 def test_recbole_from_elsewhere_than_plain_files_is_mended_at_once():
     lines = run_python(
         f"""
