@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -135,11 +135,10 @@ def check_writable(features_dir: Path) -> None:
     FeatureError
         Naming the folder and the key `llm_features_dir`.
     """
-    probe = Path(features_dir) / f"probe.{os.getpid()}.part"
     try:
-        probe.parent.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        Path(features_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=features_dir):  # nameless: nobody else's probe is in its way
+            pass
     except OSError as error:
         raise _unwritable(features_dir, error) from None
 

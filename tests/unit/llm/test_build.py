@@ -311,11 +311,13 @@ def test_what_two_runs_want_at_once_is_made_by_one_of_them(folder, encoder, capl
     locks = [take_lock(path.with_suffix(".lock")) for path in sets]  # a third one is making them
     with ThreadPoolExecutor(2) as pool:
         runs = [pool.submit(build_llm_features, config(folder), dataset()) for _ in range(2)]
-        while sum("another process is at it" in message for message in caplog.messages) < 2:
-            assert not any(run.done() for run in runs)
-            time.sleep(0.01)
-        for lock in locks:
-            lock.release()
+        try:
+            while sum("another process is at it" in message for message in caplog.messages) < 2:
+                assert not any(run.done() for run in runs)
+                time.sleep(0.01)
+        finally:  # else the pool would wait for a run that waits for ever
+            for lock in locks:
+                lock.release()
         first, second = (run.result() for run in runs)
     np.testing.assert_array_equal(first.items, second.items)
     np.testing.assert_array_equal(first.profiles, second.profiles)
