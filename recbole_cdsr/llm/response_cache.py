@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -128,8 +129,7 @@ class ResponseCache:
         return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
 
     def _prepare(self) -> None:
-        # Readers and a writer at the same time; where the file system cannot, SQLite keeps its older journal.
-        self._database.execute("PRAGMA journal_mode=WAL").fetchone()
+        self._keep_a_write_ahead_log()
         # A commit is the operating system's at once, which a killed process cannot undo; the disk's with checkpoints.
         self._database.execute("PRAGMA synchronous=NORMAL")
         with self._writing():
@@ -137,6 +137,21 @@ class ResponseCache:
                 self._database.execute(statement)
             self._database.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
             self._database.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (_now(),))
+
+    def _keep_a_write_ahead_log(self) -> None:
+        """Readers and a writer at the same time; where the file system cannot, SQLite keeps its older journal.
+
+        While another process does the same to a new file, SQLite answers at once that it is locked instead of waiting.
+        """
+        deadline = time.monotonic() + _BUSY_SECONDS
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode=WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
 
     def _check_format(self) -> None:
         found = self._database.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()

@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -228,3 +229,25 @@ class TestNotACache:
             path.parent.chmod(0o755)
         assert "cannot be written" in run.stdout, run.stderr
         assert not path.exists()
+
+
+def test_a_new_cache_is_opened_by_many_at_once(tmp_path):
+    """SQLite answers "database is locked" at once to whoever switches a new file to its log while another does."""
+    refused = []
+
+    def open_it(path, together):
+        together.wait()
+        try:
+            with ResponseCache(path):
+                pass
+        except FeatureError as error:
+            refused.append(error)
+
+    for turn in range(40):
+        together = threading.Barrier(8)
+        openers = [threading.Thread(target=open_it, args=(tmp_path / f"{turn}.sqlite", together)) for _ in range(8)]
+        for opener in openers:
+            opener.start()
+        for opener in openers:
+            opener.join()
+    assert not refused
