@@ -358,9 +358,9 @@ def test_an_interrupt_ends_a_wait(service, cache):
 
 def test_a_cache_that_cannot_be_written_any_more_stops_the_asking(service, cache, path):
     def behave(received: Received, nth: int) -> Reply:
-        if len(service.requests) == 5:
+        if len(service.requests) >= 5:  # of two that arrive together, neither may see just five
             with sqlite3.connect(path, timeout=10) as database:
-                database.execute("DROP TABLE answers")
+                database.execute("DROP TABLE IF EXISTS answers")
         return well_behaved(received, nth)
 
     service.behave = behave
