@@ -257,6 +257,7 @@ class CDSRConfig(Config):
         self._settle_evaluation(final)
         self._settle_negatives(final)
         self._settle_rows(final)
+        self._settle_patience(final)
         self.notices += check_injection(self.model, self.model_class, final)
         self._data_root = final["data_path"]
         try:
@@ -336,6 +337,12 @@ class CDSRConfig(Config):
                 "and no row is dropped unseen."
             )
             final["filter_inter_by_user_or_item"] = False
+
+    def _settle_patience(self, final: dict[str, Any]) -> None:
+        # Whoever says how many validations to wait means it, whatever a model's YAML adds for its own number.
+        for stage in ("", "pretrain_"):
+            if f"{stage}stopping_step" in self._settings and f"{stage}stopping_updates" not in self._settings:
+                final[f"{stage}stopping_updates"] = 0
 
     def _init_device(self) -> None:
         super()._init_device()

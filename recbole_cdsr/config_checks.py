@@ -129,6 +129,7 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "learning_rate": _POSITIVE,
     "weight_decay": _at_least(0),
     "stopping_step": _at_least(0),
+    "stopping_updates": _at_least(0),
     "MAX_ITEM_LIST_LENGTH": _at_least(1),
     "hidden_dropout_prob": _DROPOUT,
     "attn_dropout_prob": _DROPOUT,

@@ -32,6 +32,7 @@ NOT_TRAINING = frozenset(
     [
         "epochs",
         "stopping_step",
+        "stopping_updates",
         "eval_batch_size",
         "show_progress",
         "result_file",

@@ -24,7 +24,7 @@ DONE, FAILED, RUNNING = "done", "failed", "running"  # what cell.json says
 INTERRUPTED, LEFT, CHANGED, ELSEWHERE = "interrupted", "left", "changed", "elsewhere"  # what follows from it
 
 # Not among what training depends on, but results do.
-_JUDGING = frozenset({"epochs", "stopping_step", "metrics", "topk", "metric_decimal_place"})
+_JUDGING = frozenset({"epochs", "stopping_step", "stopping_updates", "metrics", "topk", "metric_decimal_place"})
 # A change of these leaves every figure of a finished cell what it is; `epochs` is looked at on its own.
 _WITHOUT_EFFECT = (NOT_TRAINING - _JUDGING) | {"epochs"}
 

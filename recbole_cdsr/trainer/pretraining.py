@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from recbole_cdsr.config_reading import whole_number
 from recbole_cdsr.errors import CDSRError, CheckpointError, DataError, FeatureError
 from recbole_cdsr.llm.matrix import check_finite
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -25,6 +26,7 @@ from recbole_cdsr.model.layers import PackedWindows
 from recbole_cdsr.model.pretraining_settings import PretrainingSettings
 from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
+from recbole_cdsr.trainer.patience import patience
 from recbole_cdsr.trainer.pretraining_data import DomainSequences
 
 FORMAT = 1
@@ -82,6 +84,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     texts = np.ascontiguousarray(dataset.llm_features.items[start:stop])  # [n_k, D]
     check_finite(texts, f"The text features of domain {name} hold", "make them anew")
     sequences = DomainSequences(dataset, domain)
+    settings = _patient(settings, config, len(sequences.trained))
     thread = thread_settings(config, config["positions"])
     made_from = {
         "format": FORMAT,
@@ -106,7 +109,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
             return _reused(path, made_from, name)
         logger.info(
             f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
-            f"{settings.epochs} epochs …"
+            f"{settings.epochs} epochs, {settings.stopping_step} without a better one …"
         )
         began = perf_counter()
         device = torch.device(config["device"])
@@ -121,6 +124,13 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
         path.with_suffix(".unfinished").unlink(missing_ok=True)
     logger.info(f"Pre-training of {name}: done in {perf_counter() - began:.0f} s, {_said(result)} ({path}).")
     return AlignedDomain(result.projection, result.items, result.provenance | {"key": key})
+
+
+def _patient(settings: PretrainingSettings, config: Any, n_sequences: int) -> PretrainingSettings:
+    """The settings with the epochs that `pretrain_stopping_updates` steps take, where those are more."""
+    updates = whole_number(config, "pretrain_stopping_updates", 0, default=0)
+    steps_per_epoch = -(-max(n_sequences, 1) // settings.batch_size)
+    return replace(settings, stopping_step=patience(settings.stopping_step, updates, steps_per_epoch))
 
 
 def _reused(path: Path, made_from: dict[str, Any], name: str) -> AlignedDomain:
@@ -180,7 +190,7 @@ class DomainPretraining:
         return int(np.random.SeedSequence([*self._seed, epoch]).generate_state(1)[0])
 
     def finish(self, unfinished: Path, name: str, show_progress: bool) -> AlignedDomain:
-        """Train until no better epoch has come for `pretrain_stopping_step` epochs, from wherever it was left."""
+        """Train until no better epoch has come for `settings.stopping_step` epochs, from wherever it was left."""
         settings = self._settings
         if unfinished.is_file():
             self._restore(unfinished)

@@ -28,6 +28,7 @@ from recbole_cdsr.model.injection_settings import KEY, OFF
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
 from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.judging import FullScores, protocol_evaluator, score_rows
+from recbole_cdsr.trainer.patience import patience
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
@@ -128,6 +129,7 @@ class CDSRTrainerMixin:
         if valid_data is not None:
             dataset = valid_data._dataset
             check_valid_metric(self.config["valid_metric"], dataset.domain_names, dataset.evaluation_rows())
+            self._settle_patience(train_data)
         self._train_data = train_data
         self._material = self._material_of(train_data._dataset)
         self._validates = bool(valid_data) and self.eval_step > 0
@@ -147,6 +149,17 @@ class CDSRTrainerMixin:
             if self.run.resumed:
                 self.resume_checkpoint(self.run.last)
             return super().fit(train_data, valid_data, verbose, saved, show_progress, after_validation)
+
+    def _settle_patience(self, train_data: AbstractDataLoader) -> None:
+        updates = self.config["stopping_updates"] or 0
+        between = len(train_data) * max(self.eval_step, 1)
+        waited = patience(self.config["stopping_step"], updates, max(between, 1))
+        if waited > self.stopping_step:
+            self.logger.info(
+                f"Early stopping waits for {waited} validations instead of {self.stopping_step}, {between} steps "
+                f"each, so that it waits for {updates} steps (stopping_updates)."
+            )
+        self.stopping_step = waited
 
     def _material_of(self, dataset: CrossDomainDataset) -> dict[str, str | None]:
         """SHA-256 of what the run learns from, by name; a trainer that reads more adds it."""

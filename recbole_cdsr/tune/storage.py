@@ -140,7 +140,7 @@ def study_settings(space: Space, fixed: CDSRConfig, sampler: str) -> dict[str, A
     Where files lie, the device and what is merely reported may differ between processes.
     """
     drawn = {parameter.name: parameter.description() for parameter in space.parameters}
-    own = NOT_TRAINING - {"epochs", "stopping_step"}
+    own = NOT_TRAINING - {"epochs", "stopping_step", "stopping_updates"}
     kept = {key: value for key, value in fixed.plain().items() if key not in own and key not in drawn}
     return {"space": drawn, "sampler": sampler, **kept}
 

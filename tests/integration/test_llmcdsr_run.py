@@ -224,6 +224,20 @@ def test_a_killed_run_goes_on_exactly(mixed, run, start, arguments):
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
 
 
+def test_pretraining_waits_for_steps_where_an_epoch_has_few(mixed, run, caplog):
+    dataset, settings = mixed
+    del settings["pretrain_epochs"]
+    run("LLMCDSR", dataset, **settings | {"pretrain_stopping_step": 1, "pretrain_learning_rate": 1e-9, "epochs": 1})
+    longer = settings | {"pretrain_stopping_updates": 40, "pretrain_learning_rate": 1e-9, "epochs": 1}
+    caplog.clear()
+    run("LLMCDSR", dataset, **longer | {"pretrain_stopping_step": 1})
+    begun = messages(caplog, "sequences, ")
+    assert len(begun) == 2
+    for line in begun:  # 40 steps of 16 sequences each
+        steps = -(-int(re.search(r"(\d+) sequences", line)[1]) // 16)
+        assert f"{-(-40 // steps)} without a better one" in line
+
+
 def test_pretraining_that_was_killed_goes_on_exactly(mixed, run, start, arguments, caplog):
     dataset, settings = mixed
     settings |= {"pretrain_epochs": 400, "pretrain_stopping_step": 400, "epochs": 1}

@@ -177,3 +177,13 @@ def test_without_test_rows_the_table_counts_none(make_dataset, run):
     result = run("BPR", dataset, epochs=1)
     assert result["test"]["overall"] == {"count": 0}
     assert result["test"]["domains"] == {"books": {"count": 0}, "movies": {"count": 0}}
+
+
+def test_stopping_updates_lengthen_the_wait_and_a_given_number_of_validations_does_not(tiny, run, scripted):
+    model = scripted({"books": {1}, "movies": {1}})
+    settings = ONE_BATCH | {"epochs": 50, "run_dir": "run"}  # a step an epoch
+    waited = run(model, tiny, **settings, stopping_step=2, stopping_updates=5)
+    assert waited["epochs"] == 1 + 1 + 5 + 1  # epochs 0 and 1, five without a better one, and the one that ends it
+    again = run(model, tiny, **settings, stopping_step=2, stopping_updates=5, resume=True)
+    assert again["epochs"] == waited["epochs"]
+    assert run(model, tiny, **settings | {"run_dir": "other"}, stopping_step=2)["epochs"] == 1 + 1 + 2 + 1

@@ -314,3 +314,18 @@ def test_props_are_found_in_the_checkout_and_in_the_package(tmp_path, monkeypatc
         assert config_names.props_folder() == package / "props"
     finally:
         config_names.props_folder.cache_clear()
+
+
+@pytest.mark.parametrize("model", ["LLMCDSR", "SASRecBCE"])
+def test_stopping_step_of_a_user_is_taken_as_it_is(model):
+    assert make(model)["stopping_updates"] == 3000
+    assert make(model, settings={"stopping_step": 2})["stopping_updates"] == 0
+    assert make(model, settings={"stopping_step": 2, "stopping_updates": 7})["stopping_updates"] == 7
+    assert make(model, settings={"stopping_updates": 7})["stopping_step"] == 20
+    assert make("BPR")["stopping_updates"] == 0
+
+
+def test_stopping_step_of_pretraining_is_taken_as_it_is():
+    assert make("LLMCDSR")["pretrain_stopping_updates"] == 3000
+    config = make("LLMCDSR", settings={"pretrain_stopping_step": 2})
+    assert (config["pretrain_stopping_updates"], config["stopping_updates"]) == (0, 3000)
