@@ -52,21 +52,21 @@ def full_sort_scores(
     Tensor
         float ``[B, n_items]``, −∞ where not scored.
     """
+
+    def of_domain(vectors: Tensor, part: slice) -> Tensor:
+        """Scores ``[r, n_k]`` of a domain's candidates from query vectors ``[r, w]``."""
+        return vectors @ table[part].T if bias is None else torch.addmm(bias[part], vectors, table[part].T)
+
     candidates = [slice(int(low), int(high)) for low, high in pairwise(offsets)]
-    if target_domain is None:
-        every_row = torch.arange(n_rows, device=table.device)
-        padding = table.new_full((n_rows, 1), -math.inf)
-        of_domains = [
-            query(domain, every_row) @ table[part].T for domain, part in enumerate(candidates)
-        ]  # K x [B, n_k]
-        scores = torch.cat([padding, *of_domains], dim=1)
-    else:
-        scores = table.new_full((n_rows, len(table)), -math.inf)
-        for domain, part in enumerate(candidates):
-            rows = (target_domain == domain).nonzero().squeeze(1)
-            if len(rows):
-                scores[rows, part] = query(domain, rows) @ table[part].T  # [r, n_k]
-    return scores if bias is None else scores + bias
+    scores = table.new_full((n_rows, len(table)), -math.inf)
+    for domain, part in enumerate(candidates):
+        if target_domain is None:
+            scores[:, part] = of_domain(query(domain, torch.arange(n_rows, device=table.device)), part)
+            continue
+        rows = (target_domain == domain).nonzero().squeeze(1)
+        if len(rows):
+            scores[rows, part] = of_domain(query(domain, rows), part)
+    return scores
 
 
 def candidate_scores(query: DomainQuery, vectors: Tensor, domains: Tensor, n_domains: int) -> Tensor:

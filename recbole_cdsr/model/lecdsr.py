@@ -28,6 +28,7 @@ from recbole_cdsr.model.gating import FeatureGate, InstanceGate
 from recbole_cdsr.model.in_domain import full_sort_scores, target_domains
 from recbole_cdsr.model.layers import initialise_xavier
 from recbole_cdsr.model.losses import pairwise_softmax_surrogate, sequence_alignment
+from recbole_cdsr.model.once_computed import OnceComputed
 from recbole_cdsr.model.slots import SlotWindows, backward_positions, distinct, in_blocks
 
 LOSS_REDUCTIONS = ("mean", "sum")
@@ -123,6 +124,7 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         if self.use_text:
             self._add_table("text_table", features.items)  # T_item [n_items, D]
             self.item_adapter = adapter(features.items.shape[1], middle, d)
+            self._known_texts = OnceComputed(self.n_items)
         if self.use_profiles:
             self._add_table("profile_table", features.profiles)  # T_user [n_users, D_u]
             self.user_adapter = adapter(features.profiles.shape[1], middle, d)
@@ -179,8 +181,24 @@ class LeCDSR(FeatureTables, SequentialRecommender):
         text = None
         if self.use_text:
             found, places = distinct(tokens, self.n_items)  # [U], [T]
-            text = F.embedding(places, self.item_adapter(F.embedding(found, self.text_table)))  # [T, d]
+            text = F.embedding(places, self._text_vectors(found))  # [T, d]
         return SequenceVectors(windows, self.item_embedding(tokens), text)
+
+    def _text_vectors(self, items: Tensor) -> Tensor:
+        """a(T_item) of distinct items ``[U]``: ``[U, d]``; without gradients each is adapted once."""
+
+        def adapted(ids: Tensor) -> Tensor:
+            return self.item_adapter(F.embedding(ids, self.text_table))
+
+        if self.training or torch.is_grad_enabled():
+            return adapted(items)
+        return self._known_texts.rows(items, adapted, [self.text_table, *self.item_adapter.parameters()])
+
+    def train(self, mode: bool = True) -> LeCDSR:
+        """Switch mode; what was computed for judging is forgotten."""
+        if self.use_text:
+            self._known_texts.clear()
+        return super().train(mode)
 
     def query(self, sequence: SequenceVectors, users: Tensor, profiles: Tensor | None = None) -> Tensor:
         """q = u + o + mean_t x_t, ``[B, d]``, of `users` ``[B]`` or of the `profiles` ``[B, D_u]`` given instead."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -181,16 +181,6 @@ def format_of(kind: str | None, output: Path | None) -> str:
         return kind
     by_suffix = {".jsonl": "jsonl", ".json": "jsonl", ".tsv": "tsv"}
     return by_suffix.get(output.suffix.lower(), "table") if output is not None else "table"
-
-
-def texts_of(
-    writer: Writer, histories: ServedHistories, lists: Iterator[tuple[np.ndarray, list[DomainLists]]]
-) -> Iterator[tuple[str, int]]:
-    """Text after text with the number of users that each tells of; the header comes first, with none."""
-    if writer.header:
-        yield writer.header, 0
-    for rows, of_domains in lists:
-        yield writer.text(histories, rows, of_domains), len(rows)
 
 
 def _items(count: int) -> str:

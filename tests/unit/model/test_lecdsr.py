@@ -226,6 +226,25 @@ def test_the_adapter_sees_each_item_of_a_batch_once() -> None:
     assert seen == [len(batch["item_id_list"].unique())]
 
 
+@torch.no_grad()
+def test_judging_adapts_each_item_once_and_anew_after_a_change() -> None:
+    model, dataset = build()
+    model.eval()
+    batch = random_batch(dataset, [3, 5, 1])
+    rows: list[int] = []
+    model.item_adapter.register_forward_hook(lambda module, inputs, output: rows.append(len(output)))
+    first = model.full_sort_predict(batch)
+    assert torch.equal(model.full_sort_predict(batch), first)
+    n_distinct = int((batch["item_id_list"].unique() > 0).sum())
+    assert sum(rows) == n_distinct
+    model.item_adapter[0].weight.mul_(1.5)
+    changed = model.full_sort_predict(batch)
+    assert not torch.equal(changed, first)
+    model.train()
+    model.eval()
+    assert torch.equal(model.full_sort_predict(batch), changed)
+
+
 def test_features_of_another_width_are_refused_by_a_checkpoint() -> None:
     narrow, _ = build()
     wide = LeCDSR(settings("LeCDSR", **SMALL), random_dataset(SIZES[:2], n_users=10, width=30))
