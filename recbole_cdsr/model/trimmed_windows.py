@@ -1,10 +1,11 @@
 """RecBole's own models on windows without their padding: the same numbers from a fraction of the positions.
 
-RecBole pads every window to `MAX_ITEM_LIST_LENGTH` on the right. Where a model's `forward(item_seq, item_seq_len)`
-reads the state of the last item, and no state looks to its right, the padded positions are computed for nothing. `trim`
-has such a model work on groups of rows of like length, each cut to its own longest; everything around `forward`, the
-loss above all, still sees the whole batch. Without dropout the results are equal up to rounding; with dropout the draws
-differ, as from one seed to another. Off by default, so that a baseline draws what RecBole draws.
+RecBole pads every window to `MAX_ITEM_LIST_LENGTH` on the right. Where no state depends on the padding, the padded
+positions are computed for nothing. `trim` has such a model work on groups of rows of like length, each cut to its own
+longest; everything around `forward`, the loss above all, still sees the whole batch. BERT4Rec also scores all items at
+`mask_ratio` of the padded width in every row and gives most of these places no weight; trimmed, it scores the others
+alone. Without dropout the results are equal up to rounding; with dropout the draws differ, as from one seed to another.
+Off by default, so that a baseline draws what RecBole draws.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import math
 from collections.abc import Callable
 
 import torch
+from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
+from torch import Tensor
+from torch.nn import functional as F
 
 from recbole_cdsr.errors import ConfigError
 
 KEY = "trim_windows"
-# Models of RecBole whose `forward` gives a row's state [B, H] from (item_seq, item_seq_len) and depends neither on the
-# padded width nor on the other rows; a test compares each with its padded self, loss and gradients included.
-TRIMMABLE = frozenset({"SASRec", "GRU4Rec", "NARM"})
+# Models of RecBole whose states depend neither on the padded width nor on the other rows; a test compares each with its
+# padded self, loss and gradients included. `forward` of these gives a row's state [B, H] from (item_seq, item_seq_len).
+_LAST_STATE = frozenset({"SASRec", "GRU4Rec", "NARM"})
+TRIMMABLE = _LAST_STATE | {"BERT4Rec"}
 # The longest row of a group has less than this many times the items of its shortest.
 _SPREAD = 1.5
 
@@ -41,18 +46,23 @@ def check_trimmable(model: str) -> None:
 
 
 def trim(model: AbstractRecommender) -> None:
-    """Replace the model's `forward` by one over groups of rows of like length.
+    """Replace the model's `forward` by one over groups of rows of like length, and BERT4Rec's loss.
 
     Parameters
     ----------
     model
         One of `TRIMMABLE`.
     """
-    model.forward = _by_length(model.forward)
+    if type(model).__name__ in _LAST_STATE:
+        model.forward = _last_states(model.forward)
+        return
+    model.forward = _all_states(model.forward)
+    if model.loss_type == "CE":
+        model.calculate_loss = lambda interaction: _masked_items_loss(model, interaction)
 
 
-def _by_length(forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Callable[..., torch.Tensor]:
-    def grouped(item_seq: torch.Tensor, item_seq_len: torch.Tensor) -> torch.Tensor:
+def _last_states(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    def grouped(item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
         """States ``[B, H]`` of windows int64 ``[B, L]`` that hold `item_seq_len` int64 ``[B]`` items each."""
         lengths, order = torch.sort(item_seq_len, stable=True)  # [B] each
         states = []
@@ -62,6 +72,29 @@ def _by_length(forward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) ->
         return torch.cat(states)[torch.argsort(order)]  # [B, H]
 
     return grouped
+
+
+def _all_states(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def grouped(item_seq: Tensor) -> Tensor:
+        """States ``[B, L, H]`` of windows int64 ``[B, L]``, 0 beyond the longest row of a row's group."""
+        columns = torch.arange(1, item_seq.shape[1] + 1, device=item_seq.device)
+        lengths, order = torch.sort(((item_seq != 0) * columns).amax(dim=1).clamp(min=1), stable=True)  # [B] each
+        states = []
+        for rows, group in zip(order.split(sizes := group_sizes(lengths)), lengths.split(sizes), strict=True):
+            longest = int(group[-1])
+            states.append(F.pad(forward(item_seq[rows, :longest]), (0, 0, 0, item_seq.shape[1] - longest)))
+        return torch.cat(states)[torch.argsort(order)]  # [B, L, H]
+
+    return grouped
+
+
+def _masked_items_loss(model: AbstractRecommender, interaction: Interaction) -> Tensor:
+    """BERT4Rec's cross-entropy, the mean over masked places with a weight; RecBole gives a row's first place none."""
+    places = interaction[model.MASK_INDEX]  # [B, M], 0 where fewer are masked
+    rows, slots = (places > 0).nonzero(as_tuple=True)  # [N] each
+    states = model.forward(interaction[model.MASK_ITEM_SEQ])[rows, places[rows, slots]]  # [N, H]
+    logits = states @ model.item_embedding.weight[: model.n_items].T + model.output_bias  # [N, n_items]
+    return F.cross_entropy(logits, interaction[model.POS_ITEMS][rows, slots])
 
 
 def group_sizes(lengths: torch.Tensor) -> list[int]:

@@ -15,6 +15,7 @@ NO_DROPOUT = {
     "SASRec": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
     "GRU4Rec": {"dropout_prob": 0.0},
     "NARM": {"dropout_probs": [0.0, 0.0]},
+    "BERT4Rec": {"hidden_dropout_prob": 0.0, "attn_dropout_prob": 0.0},
 }
 
 
@@ -83,6 +84,23 @@ def test_positions_without_an_item_are_not_computed(model_and_loaders):
     assert batch["item_id_list"].numel() > 4 * real
 
 
+def test_only_masked_items_that_count_are_scored(model_and_loaders, monkeypatch):
+    model, (train, _, _) = model_and_loaders("BERT4Rec", MAX_ITEM_LIST_LENGTH=50)
+    batch = next(iter(train))
+    counting = int((batch["MASK_INDEX"] > 0).sum())
+    assert 0 < counting < batch["MASK_INDEX"].numel() / 3
+    trim(model)
+    scored, cross_entropy = [], torch.nn.functional.cross_entropy
+
+    def recorded(logits, targets):
+        scored.append(tuple(logits.shape))
+        return cross_entropy(logits, targets)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", recorded)
+    model.calculate_loss(batch)
+    assert scored == [(counting, model.n_items)]
+
+
 def test_groups_hold_rows_of_like_length():
     lengths = torch.arange(1, 201).repeat_interleave(3)
     sizes = group_sizes(lengths)
@@ -92,9 +110,10 @@ def test_groups_hold_rows_of_like_length():
     assert len(sizes) <= 14  # powers of 1.5 up to 200
 
 
-def test_a_run_without_dropout_ends_where_it_ends_with_padding(tiny, run):
-    padded = run("SASRec", tiny, **NO_DROPOUT["SASRec"])
-    trimmed = run("SASRec", tiny, **NO_DROPOUT["SASRec"], trim_windows=True)
+@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec"])
+def test_a_run_without_dropout_ends_where_it_ends_with_padding(tiny, run, name):
+    padded = run(name, tiny, **NO_DROPOUT[name])
+    trimmed = run(name, tiny, **NO_DROPOUT[name], trim_windows=True)
     assert trimmed["train_losses"] == pytest.approx(padded["train_losses"], rel=1e-5)
     assert trimmed["test"]["overall"] == padded["test"]["overall"]
     assert trimmed["config"]["trim_windows"] is True
@@ -108,5 +127,5 @@ def test_injected_features_go_through(tiny, run, item_features):
 
 
 def test_a_model_that_depends_on_the_padded_width_is_refused_before_anything_is_made(tiny, run):
-    with pytest.raises(ConfigError, match=r"trim_windows: Caser is not known .* takes GRU4Rec, NARM, SASRec"):
+    with pytest.raises(ConfigError, match=r"trim_windows: Caser is not known .* takes BERT4Rec, GRU4Rec, NARM, SASRec"):
         run("Caser", tiny, trim_windows=True)
