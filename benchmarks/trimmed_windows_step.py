@@ -1,6 +1,6 @@
 """Time of a training step of RecBole's models with `trim_windows` and without, in turns, in one run.
 
-    python benchmarks/trimmed_windows_step.py [--dataset food-kitchen-8k] [--models SASRec GRU4Rec BERT4Rec] [--rounds 2]
+    python benchmarks/trimmed_windows_step.py [--dataset food-kitchen-8k] [--models SASRec BERT4Rec] [--rounds 2]
 
 Window 50 and RecBole's own hyper-parameters: 2,048 prefix rows, cross-entropy over all items. BERT4Rec with padding
 scores all items at ten places of every row; on 36,000 items that takes some 12 GB.

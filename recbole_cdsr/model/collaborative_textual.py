@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier, look_up
+from recbole_cdsr.model.layers import SASRecThread, initialise_xavier, look_up
 from recbole_cdsr.model.losses import pairwise_nce, sequence_bce
+from recbole_cdsr.model.packed_windows import PackedWindows
 from recbole_cdsr.model.training_sequences import TrainingSequences
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.packed_windows import PackedWindows
 
 
 @dataclass(frozen=True)

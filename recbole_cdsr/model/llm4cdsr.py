@@ -24,8 +24,9 @@ from recbole_cdsr.llm.reduction import pca_over_all, pca_per_domain
 from recbole_cdsr.model.domain_views import DomainView, history_view, training_views
 from recbole_cdsr.model.feature_tables import FeatureTables
 from recbole_cdsr.model.in_domain import DomainQuery, candidate_scores, full_sort_scores, target_domains
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier, look_up
+from recbole_cdsr.model.layers import SASRecThread, initialise_xavier, look_up
 from recbole_cdsr.model.losses import sequence_bce, soft_clip
+from recbole_cdsr.model.packed_windows import PackedWindows
 from recbole_cdsr.model.settings import thread_settings
 
 

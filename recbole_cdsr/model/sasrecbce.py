@@ -19,8 +19,9 @@ from torch.func import functional_call
 
 from recbole_cdsr.config_reading import choice
 from recbole_cdsr.model.in_domain import candidate_scores, full_sort_scores, target_domains
-from recbole_cdsr.model.layers import PackedWindows, SASRecThread, initialise_xavier, look_up
+from recbole_cdsr.model.layers import SASRecThread, initialise_xavier, look_up
 from recbole_cdsr.model.losses import sequence_bce
+from recbole_cdsr.model.packed_windows import PackedWindows
 from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.model.training_sequences import TrainingSequences
 

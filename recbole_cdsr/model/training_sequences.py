@@ -10,7 +10,7 @@ import torch
 from recbole.data.interaction import Interaction
 from torch import Tensor
 
-from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.packed_windows import PackedWindows
 
 
 @dataclass(frozen=True, eq=False)

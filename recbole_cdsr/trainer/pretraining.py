@@ -22,7 +22,7 @@ from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.store import check_writable
 from recbole_cdsr.locks import one_at_a_time
 from recbole_cdsr.model.collaborative_textual import CollaborativeTextualModel
-from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.packed_windows import PackedWindows
 from recbole_cdsr.model.pretraining_settings import PretrainingSettings
 from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint

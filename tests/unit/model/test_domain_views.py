@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from recbole_cdsr.model.domain_views import history_view, training_views
-from recbole_cdsr.model.layers import PackedWindows
+from recbole_cdsr.model.packed_windows import PackedWindows
 
 
 def random_windows(n_domains: int, seed: int) -> tuple[list[list[int]], list[int]]:
