@@ -95,7 +95,7 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
         use_global, use_local, *_ = [switch(config, key) for key in switches]
         if not (use_global or use_local):
             raise ConfigError("use_global and use_local are False; one of them at least must be True.")
-        for key in ("alpha", "beta"):
+        for key in ("alpha", "beta", "local_init_scale"):
             number(config, key, 0)
         for key in ("tau", "tau_reg"):
             temperature(config, key)
@@ -141,7 +141,7 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
         if self.use_local:  # after the initialiser, which must not touch what the text gives
             start = pca_per_domain(features.items, self.domain_offsets, self.hidden_size)  # [n_items, d]
             with torch.no_grad():
-                self.local_embedding.weight.copy_(torch.from_numpy(start))
+                self.local_embedding.weight.copy_(torch.from_numpy(start) * number(config, "local_init_scale", 0))
             self.local_embedding.weight.requires_grad_(not switch(config, "freeze_local"))
         self._candidates: tuple[tuple, Tensor] | None = None
         self._missing_pairs_said = False

@@ -157,6 +157,14 @@ def test_cached_item_vectors_follow_the_parameters(change: str) -> None:
     assert torch.equal(after, expected)
 
 
+def test_local_tables_begin_with_a_share_of_the_reduced_text() -> None:
+    whole, dataset = build()
+    tenth, _ = build(local_init_scale=0.1)
+    assert torch.allclose(tenth.local_embedding.weight, 0.1 * whole.local_embedding.weight)
+    expected = pca_per_domain(dataset.llm_features.items, dataset.domain_offsets, SMALL["hidden_size"])
+    assert torch.allclose(whole.local_embedding.weight, torch.from_numpy(expected).to(whole.local_embedding.weight))
+
+
 @pytest.mark.parametrize("freeze_local", [False, True])
 def test_a_training_step_moves_what_is_trainable_and_nothing_else(freeze_local: bool) -> None:
     model, dataset = build(freeze_local=freeze_local)
