@@ -2,7 +2,7 @@
 
 RecBole pads every window to `MAX_ITEM_LIST_LENGTH` on the right. Where no state depends on the padding, the padded
 positions are computed for nothing. `trim` has such a model work on groups of rows of like length, each cut to its own
-longest; everything around `forward`, the loss above all, still sees the whole batch. BERT4Rec also scores all items at
+longest, and takes the cross-entropy over all items in pieces (`item_softmax`). BERT4Rec also scores all items at
 `mask_ratio` of the padded width in every row and gives most of these places no weight; trimmed, it scores the others
 alone. Without dropout the results are equal up to rounding; with dropout the draws differ, as from one seed to another.
 Off by default, so that a baseline draws what RecBole draws.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from recbole.data.interaction import Interaction
@@ -20,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.model.item_softmax import item_cross_entropy
 
 KEY = "trim_windows"
 # Models of RecBole whose states depend neither on the padded width nor on the other rows; a test compares each with its
@@ -46,19 +48,18 @@ def check_trimmable(model: str) -> None:
 
 
 def trim(model: AbstractRecommender) -> None:
-    """Replace the model's `forward` by one over groups of rows of like length, and BERT4Rec's loss.
+    """Replace the model's `forward` by one over groups of rows of like length, and its cross-entropy.
 
     Parameters
     ----------
     model
         One of `TRIMMABLE`.
     """
-    if type(model).__name__ in _LAST_STATE:
-        model.forward = _last_states(model.forward)
-        return
-    model.forward = _all_states(model.forward)
+    masks = type(model).__name__ not in _LAST_STATE
+    model.forward = _all_states(model.forward) if masks else _last_states(model.forward)
     if model.loss_type == "CE":
-        model.calculate_loss = lambda interaction: _masked_items_loss(model, interaction)
+        loss = _masked_items_loss if masks else _next_item_loss
+        model.calculate_loss = partial(loss, model)
 
 
 def _last_states(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -88,13 +89,19 @@ def _all_states(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tenso
     return grouped
 
 
+def _next_item_loss(model: AbstractRecommender, interaction: Interaction) -> Tensor:
+    """Cross-entropy of the next item among all items."""
+    states = model.forward(interaction[model.ITEM_SEQ], interaction[model.ITEM_SEQ_LEN])  # [B, H]
+    return item_cross_entropy(states, model.item_embedding.weight, interaction[model.POS_ITEM_ID])
+
+
 def _masked_items_loss(model: AbstractRecommender, interaction: Interaction) -> Tensor:
     """BERT4Rec's cross-entropy, the mean over masked places with a weight; RecBole gives a row's first place none."""
     places = interaction[model.MASK_INDEX]  # [B, M], 0 where fewer are masked
     rows, slots = (places > 0).nonzero(as_tuple=True)  # [N] each
     states = model.forward(interaction[model.MASK_ITEM_SEQ])[rows, places[rows, slots]]  # [N, H]
-    logits = states @ model.item_embedding.weight[: model.n_items].T + model.output_bias  # [N, n_items]
-    return F.cross_entropy(logits, interaction[model.POS_ITEMS][rows, slots])
+    table = model.item_embedding.weight[: model.n_items]  # without the mask's row
+    return item_cross_entropy(states, table, interaction[model.POS_ITEMS][rows, slots], model.output_bias)
 
 
 def group_sizes(lengths: torch.Tensor) -> list[int]:
