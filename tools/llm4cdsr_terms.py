@@ -15,7 +15,6 @@ import logging
 import sys
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 import recbole_cdsr  # noqa: F401 - makes RecBole importable
@@ -39,6 +38,8 @@ def main() -> int:
         run = TrainedRun(saved, saved.config(["--show_progress=False"]))
         if run.config["model"] != "LLM4CDSR":
             raise CDSRError(f"{options.run} is a run of {run.config['model']}; name one of LLM4CDSR.")
+        if not (run.config["use_global"] and run.config["use_local"]):
+            raise CDSRError(f"{options.run} has one term only (use_global, use_local); name a run with both.")
         models = {id(run.model_of(name)): run.model_of(name) for name in run.data.domain_names}
     except CDSRError as error:
         print(error, file=sys.stderr)
@@ -84,5 +85,4 @@ def _say(split: str, kept: str, report: EvaluationReport) -> None:
 
 
 if __name__ == "__main__":
-    with torch.no_grad():
-        sys.exit(main())
+    sys.exit(main())
