@@ -13,6 +13,21 @@ from collections import defaultdict
 from pathlib import Path
 
 METRICS = ("ndcg@10", "hit@10")
+# What a command may say without its run being another model's: places, output, when to stop.
+_PLACES = [
+    "model",
+    "dataset",
+    "seed",
+    "result_file",
+    "run_dir",
+    "checkpoint_dir",
+    "data_path",
+    "config_files",
+    "resume",
+]
+_WHEN_TO_STOP = ["epochs", "stopping_step", "stopping_updates"]
+_SAID_IN_WORDS = ["llm_injection", "llm_permute_seed"]
+NOT_THE_MODEL = {*_PLACES, *_WHEN_TO_STOP, *_SAID_IN_WORDS, "show_progress", "trim_windows", "MAX_ITEM_LIST_LENGTH"}
 
 
 def label(result: dict) -> str:
@@ -20,7 +35,8 @@ def label(result: dict) -> str:
     name = result.get("variant", result["model"])
     if result["config"].get("llm_permute_seed") is not None and result["features"]:
         name += " (permuted text)"
-    return name
+    given = (argument[2:].partition("=") for argument in result["command"].split() if argument.startswith("--"))
+    return ", ".join([name, *(f"`{key}: {value}`" for key, _, value in given if key not in NOT_THE_MODEL)])
 
 
 def cell(values: list[float]) -> str:
