@@ -27,7 +27,15 @@ _PLACES = [
 ]
 _WHEN_TO_STOP = ["epochs", "stopping_step", "stopping_updates"]
 _SAID_IN_WORDS = ["llm_injection", "llm_permute_seed"]
-NOT_THE_MODEL = {*_PLACES, *_WHEN_TO_STOP, *_SAID_IN_WORDS, "show_progress", "trim_windows", "MAX_ITEM_LIST_LENGTH"}
+NOT_THE_MODEL = {
+    *_NAMES,
+    *_PLACES,
+    *_WHEN_TO_STOP,
+    *_SAID_IN_WORDS,
+    "show_progress",
+    "trim_windows",
+    "MAX_ITEM_LIST_LENGTH",
+}
 
 
 def label(result: dict) -> str:
