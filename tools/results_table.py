@@ -14,28 +14,27 @@ from pathlib import Path
 
 METRICS = ("ndcg@10", "hit@10")
 # What a command may say without its run being another model's: places, output, when to stop.
-_PLACES = [
-    "model",
-    "dataset",
-    "seed",
-    "result_file",
-    "run_dir",
-    "checkpoint_dir",
-    "data_path",
-    "config_files",
-    "resume",
-]
-_WHEN_TO_STOP = ["epochs", "stopping_step", "stopping_updates"]
-_SAID_IN_WORDS = ["llm_injection", "llm_permute_seed"]
-NOT_THE_MODEL = {
-    *_NAMES,
-    *_PLACES,
-    *_WHEN_TO_STOP,
-    *_SAID_IN_WORDS,
-    "show_progress",
-    "trim_windows",
-    "MAX_ITEM_LIST_LENGTH",
-}
+NOT_THE_MODEL = frozenset(
+    [
+        "model",
+        "dataset",
+        "seed",
+        "config_files",
+        "result_file",
+        "run_dir",
+        "checkpoint_dir",
+        "data_path",
+        "resume",
+        "show_progress",
+        "epochs",
+        "stopping_step",
+        "stopping_updates",
+        "trim_windows",
+        "MAX_ITEM_LIST_LENGTH",
+        "llm_injection",
+        "llm_permute_seed",  # said in words
+    ]
+)
 
 
 def label(result: dict) -> str:
