@@ -227,10 +227,8 @@ def test_a_killed_run_goes_on_exactly(mixed, run, start, arguments):
 def test_pretraining_waits_for_steps_where_an_epoch_has_few(mixed, run, caplog):
     dataset, settings = mixed
     del settings["pretrain_epochs"]
-    run("LLMCDSR", dataset, **settings | {"pretrain_stopping_step": 1, "pretrain_learning_rate": 1e-9, "epochs": 1})
-    longer = settings | {"pretrain_stopping_updates": 40, "pretrain_learning_rate": 1e-9, "epochs": 1}
-    caplog.clear()
-    run("LLMCDSR", dataset, **longer | {"pretrain_stopping_step": 1})
+    settings |= {"pretrain_stopping_step": 1, "pretrain_stopping_updates": 40, "pretrain_learning_rate": 1e-9}
+    run("LLMCDSR", dataset, **settings, epochs=1)
     begun = messages(caplog, "sequences, ")
     assert len(begun) == 2
     for line in begun:  # 40 steps of 16 sequences each

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
-
 
 @pytest.fixture
 def terms(monkeypatch):
@@ -30,8 +28,8 @@ def ndcg(line: str) -> float:
     return float(re.search(r"overall ndcg@10 ([0-9.]+)", line)[1])
 
 
-def test_both_terms_are_the_run_and_each_alone_is_something_else(tiny, run, item_features, terms, capsys):
-    settings = SMALL | {"item_features_file": str(item_features(tiny)), "epochs": 4, "learning_rate": 0.01}
+def test_both_terms_are_the_run_and_each_alone_is_something_else(tiny, run, small, item_features, terms, capsys):
+    settings = small | {"item_features_file": str(item_features(tiny)), "epochs": 4, "learning_rate": 0.01}
     result = run("LLM4CDSR", tiny, **settings)
     capsys.readouterr()
     code, said = terms(result["run_dir"], capsys)
