@@ -113,7 +113,9 @@ def test_concurrency_is_bounded_and_used(service, cache):
 )
 def test_a_passing_fault_is_tried_again(service, cache, fault):
     misbehave(service, q1=first_then_well(fault))
-    outcome = run_requests(generator_of(service, timeout=0.5), questions(3), cache, QUICK)
+    # Short only where the answer is late: on a busy machine any other answer may take half a second.
+    waits = {"timeout": 0.5} if fault.seconds else {}
+    outcome = run_requests(generator_of(service, **waits), questions(3), cache, QUICK)
     assert [answer.text for answer in outcome.answers] == ["about q0", "at last", "about q2"]
     assert outcome.report.retries == 1
     assert len(service.requests) == 4
