@@ -326,6 +326,6 @@ def test_stopping_step_of_a_user_is_taken_as_it_is(model):
 
 
 def test_stopping_step_of_pretraining_is_taken_as_it_is():
-    assert make("LLMCDSR")["pretrain_stopping_updates"] == 3000
+    assert make("LLMCDSR")["pretrain_stopping_updates"] == 6000
     config = make("LLMCDSR", settings={"pretrain_stopping_step": 2})
     assert (config["pretrain_stopping_updates"], config["stopping_updates"]) == (0, 3000)
