@@ -29,6 +29,7 @@ NOT_THE_MODEL = frozenset(
         "epochs",
         "stopping_step",
         "stopping_updates",
+        "pretrain_stopping_updates",
         "trim_windows",
         "MAX_ITEM_LIST_LENGTH",
         "llm_injection",

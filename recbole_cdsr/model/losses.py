@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+# Share of a number type's exponents that `pairwise_nce` uses on either side of 1; the rest is for sums.
+EXPONENTS = 0.8
+# Rows of a block of `pairwise_nce`: 512 x 512 single-precision numbers are 1 MiB.
+NCE_BLOCK = 512
 
 
 def bce_with_negatives(positive_scores: Tensor, negative_scores: Tensor) -> Tensor:
@@ -178,36 +184,60 @@ def pairwise_nce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """
     if not len(z1):
         return (z1.sum() + z2.sum()) * 0
-    return _PairwiseNCE.apply(z1, z2, temperature)
+    longest = max(float(side.detach().square().sum(dim=1).max()) for side in (z1, z2)) / temperature  # no logit is more
+    reach = EXPONENTS * math.log(torch.finfo(z1.dtype).max)
+    if longest <= 2 * reach:
+        return _PairwiseNCE.apply(z1, z2, temperature, max(longest - reach, 0.0))
+    z = torch.cat([z1, z2])
+    logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)  # [2n, 2n]
+    return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z1)))
 
 
 class _PairwiseNCE(torch.autograd.Function):
-    """`pairwise_nce` in a third of the passes over its 4n² logits that automatic differentiation makes.
+    """`pairwise_nce` where no row's exponentials overflow or vanish under one common shift.
 
-    With Z = [z1; z2] the logits are the Gram matrix ZZᵀ/T without its diagonal, and a row's label is its partner. They
-    are symmetric, so that softmax(logits), kept from the forward pass, is all that the gradient needs.
+    With Z = [z1; z2] the logits are the Gram matrix ZZᵀ/T without its diagonal, and a row's label is its partner. Under
+    a common shift their exponentials E are as symmetric as they are, so that the blocks above the diagonal are enough,
+    and the gradient is one product: with s the row sums of E, softmax(E) + softmax(E)ᵀ = E ⊙ (1/sᵢ + 1/sⱼ). On a
+    processor the blocks are small enough to stay in cache from one operation to the next; elsewhere there is one.
     """
 
     @staticmethod
-    def forward(ctx: Any, z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-        n, z = len(z1), torch.cat([z1, z2])  # [2n, d]
-        logits = (z / temperature) @ z.T  # [2n, 2n]
-        positive = torch.cat([logits.diagonal(n), logits.diagonal(-n)])  # [2n]
-        logits.fill_diagonal_(-torch.inf)
-        largest = logits.amax(dim=1, keepdim=True)
-        exponentials = logits.sub_(largest).exp_()
-        sums = exponentials.sum(dim=1)
-        ctx.save_for_backward(z, exponentials, sums)
+    def forward(ctx: Any, z1: Tensor, z2: Tensor, temperature: float, shift: float) -> Tensor:
+        z = torch.cat([z1, z2])  # [2n, d]
+        ctx.rows = NCE_BLOCK if z.device.type == "cpu" else len(z)
+        parts = z.split(ctx.rows)
+        sums, blocks = [part.new_zeros(len(part)) for part in parts], []
+        for i, left in enumerate(parts):
+            left = left / temperature
+            for j in range(i, len(parts)):
+                block = left @ parts[j].T  # [b, b']
+                if shift:
+                    block.sub_(shift)
+                block.exp_()
+                if i == j:
+                    block.fill_diagonal_(0)
+                else:
+                    sums[j] += block.sum(dim=0)
+                sums[i] += block.sum(dim=1)
+                blocks.append(block)
+        joined = torch.cat(sums)
+        ctx.save_for_backward(z, joined, *blocks)
         ctx.temperature = temperature
-        return (sums.log() + largest[:, 0] - positive).mean()
+        return joined.log().mean() + shift - (z1 * z2).sum() / (len(z1) * temperature)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
-        z, exponentials, sums = ctx.saved_tensors
-        weights = 1 / sums[:, None]
-        partners = z.roll(len(z) // 2, dims=0)
-        # P = softmax(logits): both sides of each product ZᵢZⱼ get a gradient, and every pair is positive twice.
-        of_z = (exponentials @ z) * weights + exponentials.T @ (z * weights) - 2 * partners  # [2n, d]
-        of_z = of_z * (gradient / (len(z) * ctx.temperature))
-        return (*of_z.chunk(2), None)
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        z, sums, *blocks = ctx.saved_tensors
+        of_z = -2 * z.roll(len(z) // 2, dims=0)  # [2n, d], every pair is positive twice
+        weights, parts, of_parts = (1 / sums).split(ctx.rows), z.split(ctx.rows), of_z.split(ctx.rows)
+        remaining = iter(blocks)
+        for i in range(len(parts)):
+            for j in range(i, len(parts)):
+                both = next(remaining) * (weights[i][:, None] + weights[j])  # [b, b']
+                of_parts[i].addmm_(both, parts[j])
+                if i != j:
+                    of_parts[j].addmm_(both.T, parts[i])
+        of_z *= gradient / (len(z) * ctx.temperature)
+        return (*of_z.chunk(2), None, None)
