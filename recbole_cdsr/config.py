@@ -292,6 +292,7 @@ class CDSRConfig(Config):
                 self.notices.append("eval_args.mode is not used, for eval_candidates is given.")
         final["metrics"] = evaluation.check_metrics(self._effective("metrics"))
         final["topk"] = evaluation.check_topk(self._effective("topk"))
+        evaluation.check_tail_ratio(self._settings.get("tail_ratio"), final["metrics"])
         final["valid_metric"] = evaluation.check_valid_metric(
             self._effective("valid_metric"), final["metrics"], final["topk"], final["select"]
         )

@@ -10,6 +10,9 @@ from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError
 
+# A metric's value at every rank and cut-off is a table of topk squared.
+LARGEST_TOPK = 5000
+
 
 def as_list(value: Any) -> list[Any]:
     """A list of one for a single value; a text is split at its commas."""
@@ -54,9 +57,16 @@ def check_metrics(setting: Setting) -> list[str]:
 def check_topk(setting: Setting) -> list[int]:
     """The cut-offs, each once."""
     cut_offs = setting.value if isinstance(setting.value, list | tuple) else [setting.value]
-    if not cut_offs or not all(type(k) is int and k >= 1 for k in cut_offs):
-        raise fault("topk", setting, "a whole number from 1, or a list of them such as [5, 10]")
+    if not cut_offs or not all(type(k) is int and 1 <= k <= LARGEST_TOPK for k in cut_offs):
+        raise fault("topk", setting, f"a whole number from 1 to {LARGEST_TOPK}, or a list of them such as [5, 10]")
     return list(dict.fromkeys(cut_offs))
+
+
+def check_tail_ratio(setting: Setting | None, metrics: list[str]) -> None:
+    """RecBole's TailPercentage compares it with numbers; None leaves its default."""
+    value = None if setting is None else setting.value
+    if "TailPercentage" in metrics and (isinstance(value, bool) or not isinstance(value, int | float | None)):
+        raise fault("tail_ratio", setting, "a share of the items such as 0.1, or a number of interactions above 1")
 
 
 def metrics_at(metrics: list[str], topk: list[int]) -> list[str]:

@@ -13,7 +13,7 @@ from recbole.utils import init_seed
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.data.loaders import JudgedRowsLoader
-from recbole_cdsr.errors import CheckpointError
+from recbole_cdsr.errors import CheckpointError, ConfigError
 from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.quick_start import build_model, create_dataset, inject_features
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, restore_model
@@ -21,6 +21,10 @@ from recbole_cdsr.trainer.continuation import material_of
 from recbole_cdsr.trainer.run_directory import BEST, LAST
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
+# What a run keeps beside its checkpoints.
+_KEPT = frozenset({"config.yaml", "result.json", "test_ranks.tsv"})
+# What the commands read of a run's configuration before they take it for one.
+_NEEDED = {"model": str, "dataset": str, "metrics": list, "topk": list, "valid_metric": str}
 # What a run's configuration says of its own process.
 _OWN_TO_THE_RUN = {"resume": False, "run_dir": None, "result_file": None, "log_wandb": False, "show_progress": True}
 
@@ -93,6 +97,12 @@ class SavedRun:
         settings = self.state.get("config")
         if not isinstance(settings, dict):
             raise CheckpointError(f"The checkpoint in {self.folder} carries no configuration; give one of a run.")
+        damaged = [key for key, kind in _NEEDED.items() if not isinstance(settings.get(key), kind)]
+        if damaged:
+            raise CheckpointError(
+                f"The configuration that the checkpoint in {self.folder} carries does not say its {damaged[0]}; give "
+                "a checkpoint as a run has written it."
+            )
         return settings
 
     def config(self, changes: Sequence[str] = (), **values: Any) -> CDSRConfig:
@@ -112,12 +122,31 @@ class SavedRun:
         """
         return CDSRConfig.from_plain(self.settings | _OWN_TO_THE_RUN | values, changes)
 
+    def check_not_its_own(self, option: str, path: Path) -> None:
+        """Refuse to write over what the run keeps.
+
+        Raises
+        ------
+        ConfigError
+            `path` is a checkpoint, the configuration, the result or the ranks of the run.
+        """
+        path = path.resolve()
+        in_its_folder = path.parent == self.folder.resolve() and (path.name in _KEPT or path.suffix == ".pth")
+        if in_its_folder or path in {file.resolve() for file in self.files.values()}:
+            raise ConfigError(f"{option} {path.name} is a file of the run itself; name another file.")
+
     @property
     def material(self) -> dict[str, str | None] | None:
         """What the run learnt from, as `material_of` says it; None where neither the checkpoint nor `last.pth` does."""
-        if self.state.get("material") is None and (self.folder / LAST).is_file():
-            return load_checkpoint(self.folder / LAST).get("material")
-        return self.state.get("material")
+        material = self.state.get("material")
+        if material is None and (self.folder / LAST).is_file():
+            material = load_checkpoint(self.folder / LAST).get("material")
+        if not isinstance(material, dict | None):
+            raise CheckpointError(
+                f"The checkpoint in {self.folder} does not say what it was trained on; give one as a run has written "
+                "it."
+            )
+        return material
 
 
 class TrainedRun:

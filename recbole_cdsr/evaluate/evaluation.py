@@ -16,7 +16,7 @@ from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_evaluation import check_metrics, check_topk, metrics_at
 from recbole_cdsr.config_values import Setting, parse_command_line
 from recbole_cdsr.data.loaders import JudgedRowsLoader
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import CheckpointError
 from recbole_cdsr.evaluate.command import CHANGEABLE, PROTOCOL
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
 from recbole_cdsr.evaluator.report import EvaluationReport
@@ -54,9 +54,8 @@ def evaluate_run(place: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     config = _judging_config(saved, settings)
     result_file = None if config["result_file"] is None else Path(config["result_file"])
     if result_file is not None:
+        saved.check_not_its_own("result_file", result_file)
         results.check_writable(str(result_file))
-        if result_file.name == "result.json" and result_file.parent.resolve() == saved.folder.resolve():
-            raise ConfigError(f"result_file {result_file} is the result of the run itself; name another file.")
     run = TrainedRun(saved, config)
     models_started = time()
     for name in run.data.domain_names:
@@ -150,7 +149,9 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
 
 def _epoch(checkpoint: Path) -> int | None:
     """The epoch that a checkpoint keeps, from 0; None for a model that was not trained."""
-    epoch = load_checkpoint(checkpoint)["epoch"]
+    epoch = load_checkpoint(checkpoint).get("epoch")
+    if not isinstance(epoch, int):
+        raise CheckpointError(f"{checkpoint} does not say which epoch it keeps; give a checkpoint of a run.")
     return epoch if epoch >= 0 else None
 
 

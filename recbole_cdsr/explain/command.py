@@ -35,6 +35,9 @@ def run(args: argparse.Namespace) -> int:
 
     if not (args.users or args.random or args.all):
         raise ConfigError("explain: name users with --users, draw some with --random N, or count with --all.")
+    for option, value in (("--random", args.random), ("--seed", args.seed), ("--history", args.history)):
+        if value < 0:
+            raise ConfigError(f"explain: {option} is {value}; it must be 0 or more.")
     path = named_place(args)
     if path.is_dir():
         path = checkpoint_of_run(path)

@@ -156,7 +156,7 @@ class RecallView:
             There is no such user.
         """
         data = self._data
-        known = data.field2token_id[data.uid_field]
+        known = {name: user for name, user in data.field2token_id[data.uid_field].items() if user}  # no padding
         if token not in known:
             raise ConfigError(f"There is no user '{token}' in '{data.dataset_name}'{did_you_mean(token, known)}")
         user = known[token]

@@ -78,6 +78,8 @@ def run(options: argparse.Namespace) -> int:
     from recbole_cdsr.trained_run import SavedRun, TrainedRun
 
     saved = SavedRun.open(named_place(options))
+    if options.output is not None:
+        saved.check_not_its_own("--output", options.output)
     trained = TrainedRun(saved, saved.config(options.settings))
     domains = _domains(options, trained)
     if options.history or options.histories:
@@ -120,6 +122,8 @@ def _domains(options: argparse.Namespace, trained: TrainedRun) -> list[int]:
 
     names = trained.data.domain_names
     wanted = [part for text in options.domain or names for part in text.split(",") if part]
+    if not wanted:
+        raise ConfigError(f"--domain names no domain; there are {', '.join(names)}.")
     for name in wanted:
         if name not in names:
             hint = did_you_mean(name, names)
@@ -141,7 +145,10 @@ def _histories(options: argparse.Namespace, trained: TrainedRun) -> ServedHistor
         return histories.given_histories(data, *histories.read_histories(options.histories))
     ids = None
     if options.users:
-        ids = histories.users_named(data, histories.split_tokens(options.users, data.field2token_id[data.uid_field]))
+        tokens = histories.split_tokens(options.users, data.field2token_id[data.uid_field])
+        if not tokens:
+            raise ConfigError("--users names no user; give tokens as the .inter file has them, or --all-users.")
+        ids = histories.users_named(data, tokens)
     return histories.for_the_model(data, histories.known_histories(data, ids), named=bool(options.users))
 
 

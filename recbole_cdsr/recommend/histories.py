@@ -202,7 +202,7 @@ def read_histories(path: Path) -> tuple[list[tuple[str, list[str]]], list[str]]:
     """
     histories, where = [], []
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     where.append(f"{path}, line {number}")
@@ -231,7 +231,11 @@ def _ids(tokens: Sequence[str], known: dict[str, int], what: str) -> list[int]:
     missing = list(dict.fromkeys(token for token, number in zip(tokens, ids, strict=True) if number == 0))
     if missing:
         named = ", ".join(map(repr, missing[:_NAMED_AT_MOST])) + (", …" if len(missing) > _NAMED_AT_MOST else "")
-        near = did_you_mean(missing[0], known) if len(missing) == 1 and len(known) <= _CHEAP_TO_COMPARE else "."
+        near = (
+            did_you_mean(missing[0], [token for token in known if known[token]])
+            if len(missing) == 1 and len(known) <= _CHEAP_TO_COMPARE
+            else "."
+        )
         raise ConfigError(f"There is no {what} named {named}{near}")
     return ids
 

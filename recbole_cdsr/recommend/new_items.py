@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -129,9 +130,16 @@ def read_new_items(path: Path, run: TrainedRun, features_file: Path | None = Non
 def _read_table(path: Path) -> pd.DataFrame:
     separator = "," if path.suffix == ".csv" else "\t"
     try:
-        frame = pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # cells beyond the header's would be dropped
+            frame = pd.read_csv(path, sep=separator, dtype=str, na_filter=False, encoding="utf-8-sig", index_col=False)
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}); give a table of new items.") from None
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{path}: a line has more cells than the header; quote cells that hold a "
+            f"{'comma' if separator == ',' else 'tab'}."
+        ) from None
     except ValueError as error:  # pandas' ParserError and UnicodeDecodeError among them
         raise DataError(
             f"{path} cannot be read as a table ({' '.join(str(error).split())}); separate cells by "

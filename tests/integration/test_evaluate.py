@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_cdsr.cli import main
+from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
 PER_DOMAIN = {"select": "per_domain", "epochs": 3, "hidden_size": 16}
@@ -111,10 +112,34 @@ def test_mistakes_end_in_one_line(trained, capsys, arguments, words):
     assert output.out == ""
 
 
-def test_the_runs_own_result_is_not_replaced(trained, capsys):
+@pytest.mark.parametrize("name", ["result.json", "config.yaml", "test_ranks.tsv", "best.pth", "last.pth"])
+def test_what_the_run_keeps_is_not_replaced(trained, capsys, name):
     place = Path(trained("SASRec")["run_dir"])
-    assert main(["evaluate", "--run", str(place), f"--result_file={place / 'result.json'}"]) == 2
-    assert "is the result of the run itself" in capsys.readouterr().err
+    before = (place / name).read_bytes()
+    assert main(["evaluate", "--run", str(place), f"--result_file={place / name}"]) == 2
+    assert main(["recommend", "--run", str(place), "--users", "u1", "--output", str(place / name)]) == 2
+    assert capsys.readouterr().err.count(f"{name} is a file of the run itself; name another file.") == 2
+    assert (place / name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"epoch": None}, "does not say which epoch it keeps"),
+        ({"config": {}}, "does not say its model"),
+        ({"config": {"metrics": None}}, "does not say its metrics"),
+        ({"config": {"valid_metric": 5}}, "does not say its valid_metric"),
+        ({"material": [1]}, "does not say what it was trained on"),
+    ],
+)
+def test_a_checkpoint_that_was_changed_is_refused(trained, tmp_path, capsys, change, words):
+    state = load_checkpoint(Path(trained("SASRec")["run_dir"]) / "best.pth")
+    if change.get("config"):
+        change = {"config": state["config"] | change["config"]}
+    state = {key: value for key, value in (state | change).items() if key != "format"}
+    save_checkpoint(tmp_path / "changed.pth", state)
+    assert main(["evaluate", "--checkpoint", str(tmp_path / "changed.pth")]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_what_is_no_run_is_said_so(tmp_path, capsys):

@@ -93,6 +93,10 @@ def test_the_command_prints_users_and_the_count(trained, capsys):
     [
         (["--users", "u4000"], "There is no user 'u4000'"),
         ([], "explain: name users with --users"),
+        (["--users", "[PAD]"], "There is no user '[PAD]'"),
+        (["--random", "-1"], "--random is -1; it must be 0 or more"),
+        (["--random", "1", "--seed", "-1"], "--seed is -1"),
+        (["--users", "u4", "--history", "-1"], "--history is -1"),
     ],
 )
 def test_mistakes_end_in_one_line(trained, capsys, arguments, words):

@@ -42,6 +42,7 @@ class TestKinds:
             ("topk", [5, 0], "a whole number from 1"),
             ("topk", [], "a whole number from 1"),
             ("topk", True, "a whole number from 1"),
+            ("topk", 100000, "a whole number from 1 to 5000"),
             ("metrics", 5, "a list of metrics"),
             ("metrics", [], "a list of metrics"),
         ],
