@@ -6,6 +6,7 @@ A user's mistake ends in one line and exit code 2, an interruption in one line a
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -51,10 +52,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if settings and not options.takes_settings:
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
         options.settings, command = settings, options.command
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except CDSRError as error:
         print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
         return USER_MISTAKE
+    except BrokenPipeError:  # whoever read the output has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at the last flush
+        return 0
     except KeyboardInterrupt:
         # The interrupt may have cut a line of the log, and a terminal has written ^C.
         print(f"\nrecbole-cdsr: interrupted{_KEPT.get(command, '')}.", file=sys.stderr)

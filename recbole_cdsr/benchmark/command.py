@@ -106,7 +106,7 @@ def _run(grid: Grid, caps: dict[Cell, int], output: Path, options: RunOptions) -
     states = runner.states()
     print(list_of_cells(runner.standings, states, output))
     print(f"{counted(states)}, in {output}.")
-    if any(now.finished is not None for now in runner.standings.values()):
+    if any(now.finished is not None for now in runner.standings.values()) or FAILED in states.values():
         _write_report(output)
     return SOME_FAILED if FAILED in states.values() else 0
 

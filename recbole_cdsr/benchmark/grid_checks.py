@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from recbole_cdsr.benchmark.cell import as_text
 from recbole_cdsr.benchmark.grid import Grid, as_one_sentence
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.config_checks import as_origin
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.quick_start import check_before_loading
@@ -31,6 +34,15 @@ class CheckedGrid:
 
     caps: dict[tuple[str, str], int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+def _is_finite(value: Any) -> bool:
+    """Whether every number in a setting can be written down; NaN and infinity cannot."""
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def check_grid(grid: Grid, source: str) -> CheckedGrid:
@@ -56,11 +68,16 @@ def check_grid(grid: Grid, source: str) -> CheckedGrid:
         for dataset in grid.datasets:
             for entry in grid.models:
                 place = f"{entry.label} on {dataset.name}"
+                given = grid.settings_of(entry, dataset)
                 settings = {
-                    key: Setting.from_text(as_text(setting.value), setting.origin)
-                    for key, setting in grid.settings_of(entry, dataset).items()
+                    key: Setting.from_text(as_text(setting.value), setting.origin) for key, setting in given.items()
                 }
                 settings["seed"] = Setting(grid.seeds[0], source)
+                strange = [key for key, setting in given.items() if not _is_finite(setting.value)]
+                if strange:
+                    fault = f"{strange[0]} holds NaN or infinity {as_origin(given[strange[0]].origin)}; give a number."
+                    faults.setdefault(fault, []).append(place)
+                    continue
                 try:
                     config = CDSRConfig(entry.model, dataset.name, config_dict=settings, command_line=[])
                     check_before_loading(config)

@@ -17,7 +17,7 @@ import torch
 from recbole.data.dataloader import AbstractDataLoader
 from recbole.data.interaction import Interaction
 from recbole.model.abstract_recommender import AbstractRecommender
-from recbole.utils import set_color
+from recbole.utils import ModelType, set_color
 
 from recbole_cdsr.config import OUR_MODELS, CDSRConfig
 from recbole_cdsr.data.dataset import CrossDomainDataset
@@ -192,7 +192,9 @@ class CDSRTrainerMixin:
     @property
     def ended_by_cap(self) -> bool:
         """Whether `epochs` ended training while early stopping still waited for a better validation."""
-        return self._validates and len(self.train_loss_dict) >= self.config["epochs"] and not self._stopped_early
+        counted_once = self.config["MODEL_TYPE"] == ModelType.TRADITIONAL  # such as Pop: one epoch is all there is
+        at_cap = len(self.train_loss_dict) >= self.config["epochs"]
+        return self._validates and at_cap and not self._stopped_early and not counted_once
 
     @property
     def _stopped_early(self) -> bool:

@@ -35,6 +35,7 @@ SAME_FOR_ALL = frozenset(
         "user_inter_num_interval",
         "item_inter_num_interval",
         "val_interval",
+        "rm_dup_inter",
         "metric_decimal_place",
     ]
 )

@@ -197,6 +197,8 @@ def test_a_benchmark_goes_on_whatever_is_killed(grid, start, read_json, capsys):
             ["--override", "epochs=many"],
             r"BPR on tiny, diverging on tiny: epochs is 'many' from --override; it must be a whole",
         ),
+        (["--override", "clip_grad_norm={max_norm: .inf}"], r"clip_grad_norm holds NaN or infinity from --override"),
+        (["--override", "note=[1, .nan]"], r"note holds NaN or infinity from --override"),
         (["--models=BPR,LLM4CDSR+llm"], r"LLM4CDSR\+llm on tiny: llm_injection is 'adapter', but LLM4CDSR is built on"),
         (["--override", "trim_windows=True"], r"trim_windows: BPR is not known to give the same results"),
         (["--models=GRU4RecKG"], r"GRU4RecKG takes rows that only RecBole's GRU4RecKGDataset makes"),

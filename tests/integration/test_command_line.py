@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +30,16 @@ def refused(capsys, arguments: list[str]) -> str:
     assert not list(Path().rglob("*.part"))
     assert not list(Path().rglob("result.json"))
     return lines[0]
+
+
+def test_a_reader_that_has_read_enough_ends_a_command_in_silence(tiny):
+    Path("grid.yaml").write_text("models: [Pop]\ndatasets: [tiny]\nseeds: [1]\n", encoding="utf-8")
+    command = [sys.executable, "-c", "from recbole_cdsr.cli import main; raise SystemExit(main())", "benchmark"]
+    command += ["grid.yaml", "--output=out", "--dry-run", f"--override=data_path={tiny.settings['data_path']}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()  # long before the first line
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize(

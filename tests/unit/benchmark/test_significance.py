@@ -35,6 +35,16 @@ def test_wilcoxon_of_equal_models_is_no_evidence():
     assert wilcoxon(values, noise_of_summation).differing == 0
 
 
+def test_differences_that_are_equal_but_for_noise_share_a_rank():
+    """Seeds that are averaged in another order: the same differences, told apart by their last places alone."""
+    seeds = np.random.default_rng(5).choice([0.0, 1 / np.log2(3), 0.5, 1.0], size=(2, 3, 400))
+    forward = wilcoxon(seeds[0].mean(axis=0), seeds[1].mean(axis=0))
+    backward = wilcoxon(seeds[0, ::-1].mean(axis=0), seeds[1, ::-1].mean(axis=0))
+    assert forward.p_value == backward.p_value
+    exact = np.round(seeds[0].mean(axis=0) - seeds[1].mean(axis=0), 11)
+    assert forward.p_value == stats.wilcoxon(exact, zero_method="pratt").pvalue
+
+
 def test_the_error_rate_under_the_null_is_the_level():
     """1,000 pairs of models that are equally good: per-row NDCG@10 of ranks drawn alike, most of them 0."""
     random = np.random.default_rng(7)

@@ -30,6 +30,7 @@ def test_bundled_spaces_are_of_their_models(file):
         ("n_layers choice [1,'two']", "n_layers is 'two' in .*line 2; it must be a whole number"),
         ("train_batch_size quniform 0,512,64", "train_batch_size is 0 in .*line 2; it must be 1 or more"),
         ("save_dataset choice [True]", "save_dataset .*line 2.* cannot be used"),
+        ("rm_dup_inter choice ['first','last']", "line 2: rm_dup_inter is the same for all trials"),
         ("eval_candidates choice [['full'],['uni99']]", "line 2: eval_candidates is the same for all trials"),
         ("result_file choice ['a']", "line 2: result_file is nothing to tune"),
         ("epochs choice [3]", "line 2: epochs is fixed on the command line too"),
