@@ -156,10 +156,11 @@ class RecallView:
             There is no such user.
         """
         data = self._data
-        known = {name: user for name, user in data.field2token_id[data.uid_field].items() if user}  # no padding
-        if token not in known:
-            raise ConfigError(f"There is no user '{token}' in '{data.dataset_name}'{did_you_mean(token, known)}")
-        user = known[token]
+        known = data.field2token_id[data.uid_field]
+        user = known.get(token, 0)  # 0 is padding, which a file cannot name
+        if not user:
+            near = did_you_mean(token, [name for name in known if known[name]])
+            raise ConfigError(f"There is no user '{token}' in '{data.dataset_name}'{near}")
         log = data.log
         trained = log.training_positions(fold_in=False)
         history = log.items[trained[log.users[trained] == user]]

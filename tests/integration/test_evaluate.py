@@ -101,6 +101,7 @@ def test_an_evaluation_does_without_a_result_file_even_if_the_run_had_one(tiny, 
         (["--eval_candidates=uni0"], "uni0"),
         (["--topk"], "--topk has no value"),
         (["--metrics=AUC"], "rates single scores"),
+        (["--metrics=[TailPercentage, NDCG]", "--tail_ratio=abc"], "tail_ratio is 'abc' from the command line"),
         (["--data_path=elsewhere"], "is not there"),
     ],
 )

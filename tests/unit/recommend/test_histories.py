@@ -102,6 +102,12 @@ def test_json_lines(tmp_path):
     assert read_histories(file) == ([("x", ["book:1"]), ("y", [])], [f"{file}, line 2", f"{file}, line 3"])
 
 
+def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path):
+    file = tmp_path / "new.jsonl"
+    file.write_text('{"user": "x", "items": ["book:1"]}\n', encoding="utf-8-sig")
+    assert read_histories(file)[0] == [("x", ["book:1"])]
+
+
 @pytest.mark.parametrize(
     "line",
     [
