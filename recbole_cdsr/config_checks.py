@@ -102,6 +102,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "candidate_domains": ("target", "all"),
     "exclude_history": (True, False, "recbole"),
     injection.KEY: injection.MODES,
+    "loss_type": ("BPR", "CE", "BCE", "MSE", "NLL", "bpr", "bce"),  # which of them, the model says
     "transform": ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
     **llm_keys.CHOICES,
 }
@@ -131,6 +132,10 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "stopping_step": _at_least(0),
     "stopping_updates": _at_least(0),
     "MAX_ITEM_LIST_LENGTH": _at_least(1),
+    **dict.fromkeys(["hidden_size", "embedding_size", "inner_size", "n_heads", "num_layers"], _at_least(1)),
+    "n_layers": _at_least(0),  # of none, LightGCN is matrix factorisation
+    "initializer_range": _at_least(0),
+    "layer_norm_eps": _POSITIVE,
     "hidden_dropout_prob": _DROPOUT,
     "attn_dropout_prob": _DROPOUT,
     "dropout_prob": _DROPOUT,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,10 +140,27 @@ def _options(args: argparse.Namespace) -> RunOptions:
         raise ConfigError(f"--devices is {args.devices!r}; write cpu, or numbers of GPUs such as 0,1.")
     if len(set(devices)) < len(devices):
         raise ConfigError(f"--devices is {args.devices!r}; name each once, and let several share it with --jobs.")
+    if absent := _absent(devices):
+        raise ConfigError(f"--devices is {args.devices!r}, but {absent}; write cpu, or leave it to the settings.")
     jobs = max(1, len(devices)) if args.jobs is None else args.jobs
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it must be 1 or more.")
     return RunOptions(jobs, devices, args.keep, args.retry_failed, args.changed)
+
+
+def _absent(devices: tuple[str, ...]) -> str | None:
+    """Which of some GPUs PyTorch does not find, in words; RecBole would train on the processor without a word."""
+    import torch
+
+    numbers = [int(device) for device in devices if device.isdecimal()]
+    found = torch.cuda.device_count()
+    if not numbers or (found and max(numbers) < found):
+        return None
+    if not found:
+        return "PyTorch finds no GPU here"
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return None  # gpu_id counts all GPUs, PyTorch those that are visible
+    return f"PyTorch finds {found} here, numbered from 0"
 
 
 def _as_they_stand(caps: dict[Cell, int], output: Path) -> tuple[dict[Cell, Standing], dict[Cell, str]]:

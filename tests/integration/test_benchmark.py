@@ -207,6 +207,7 @@ def test_a_benchmark_goes_on_whatever_is_killed(grid, start, read_json, capsys):
         (["--seeds=1,x"], r"seeds hold 'x'; a seed is a whole number"),
         (["--jobs=0"], r"--jobs is 0; it must be 1 or more"),
         (["--devices=cpu,0"], r"--devices is 'cpu,0'; write cpu, or numbers of GPUs"),
+        (["--devices=7000"], r"--devices is '7000', but PyTorch finds (no GPU|\d+) here"),
         (["--epochs=3"], r"benchmark does not know --epochs=3"),
     ],
 )

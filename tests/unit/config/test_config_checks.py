@@ -137,6 +137,13 @@ class TestKinds:
             ("llm_injection_std", float("inf")),
             ("llm_injection_dim", 0),
             ("llm_adapter_hidden", 2.5),
+            ("hidden_size", -4),
+            ("inner_size", 0),
+            ("n_heads", 0),
+            ("n_layers", -1),
+            ("initializer_range", -0.02),
+            ("layer_norm_eps", 0),
+            ("loss_type", "foo"),
         ],
     )
     def test_a_value_out_of_range_is_refused(self, key, value):

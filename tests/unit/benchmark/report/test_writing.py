@@ -48,6 +48,17 @@ def test_a_failed_cell_is_a_row_everywhere(tmp_path, cell):
     assert "shop,LightGCN,LightGCN,1,failed,out of memory | 50 %,1,baseline" in cells
 
 
+def test_a_benchmark_without_a_finished_cell_is_reported_too(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, status="failed", reason="training loss is nan")
+    cell(tmp_path, "SASRec", 1, status="failed", reason="out of memory")
+    html, markdown, latex, results, comparison, cells = [
+        path.read_text(encoding="utf-8") for path in write_report(tmp_path)
+    ]
+    for reason in ("training loss is nan", "out of memory"):
+        assert all(reason in text for text in (html, markdown, latex, cells))
+    assert len(results.splitlines()) == len(comparison.splitlines()) == 1  # headings alone
+
+
 def test_a_folder_that_is_no_benchmark_gets_no_report(tmp_path):
     with pytest.raises(DataError, match="holds no cells"):
         write_report(tmp_path)
