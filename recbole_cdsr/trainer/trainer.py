@@ -351,6 +351,7 @@ class CDSRTrainerMixin:
             "valid_scores": dict(self.valid_scores),
             "seconds": dict(self.seconds),
             "seconds_total": self.seconds_before + time() - self.started,
+            "notes": self.notes,
         }
         save_checkpoint(self.run.last, state)
 
@@ -397,3 +398,4 @@ class CDSRTrainerMixin:
         self.valid_scores = dict(selection["valid_scores"])
         self.seconds = dict(selection["seconds"])
         self.seconds_before = float(selection["seconds_total"])
+        self.notes = dict(selection.get("notes", {}))  # checkpoints of before they were kept have none

@@ -27,7 +27,7 @@ MODEL = {
     "pretrain_epochs": 2,
     "pretrain_batch_size": 16,
 }
-SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs")
+SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs", "notes")
 
 
 def keep_one_domain(dataset, books_only: int, movies_only: int, of: int = 3) -> None:
@@ -219,6 +219,7 @@ def test_a_killed_run_goes_on_exactly(mixed, run, start, arguments):
     epochs = load_checkpoint(Path("run/last.pth"))["epoch"] + 4
     resumed = run("LLMCDSR", dataset, **settings, epochs=epochs, run_dir="run", resume=True)
     straight = run("LLMCDSR", dataset, **settings, epochs=epochs, run_dir="straight")
+    assert set(straight["notes"]["pre-training"]) == {"books", "movies"}
     assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
     one, other = (load_checkpoint(Path(folder) / "last.pth") for folder in ("run", "straight"))
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())

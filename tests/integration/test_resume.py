@@ -15,7 +15,7 @@ from recbole_cdsr.errors import CheckpointError, ConfigError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
 # What must not tell a resumed run from an uninterrupted one.
-SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "valid_scores", "epochs")
+SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "valid_scores", "epochs", "notes")
 
 
 def wait_for_epoch(last: Path, epoch: int, process, patience: float = 120) -> None:
