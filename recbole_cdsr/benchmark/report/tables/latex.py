@@ -1,4 +1,4 @@
-r"""Tables in LaTeX, with booktabs: `\usepackage{booktabs}`."""
+r"""Tables in LaTeX, with booktabs and graphicx: `\usepackage{booktabs,graphicx}`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ _SPECIAL = {
 }
 _PATTERN = re.compile("|".join(map(re.escape, _SPECIAL)))
 _MARKS = {BETTER: r"$^{*}$", WORSE: r"$^{\dagger}$", "": ""}
-HEADER = "% Needs \\usepackage{booktabs}; \\textquotedbl needs \\usepackage[T1]{fontenc}.\n"
+# Only what is wider than the page shrinks.
+_FITTED = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+HEADER = "% Needs \\usepackage{booktabs,graphicx}; \\textquotedbl needs \\usepackage[T1]{fontenc}.\n"
 
 
 def escaped(text: str) -> str:
@@ -46,7 +48,7 @@ def escaped(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A `table*` with best in bold, second underlined, marks as superscripts, and the notes below."""
+    """A `table*` no wider than the page: best in bold, second underlined, marks as superscripts, notes below."""
     n_text, n_figures = len(table.text_columns), len(table.figure_columns)
     lines = [
         r"\begin{table*}",
@@ -54,7 +56,7 @@ def latex(table: Table) -> str:
         rf"\caption{{{escaped(table.caption)}.}}",
         rf"\label{{tab:{_key(table)}}}",
     ]
-    lines += [r"\small", rf"\begin{{tabular}}{{{'l' * n_text}{'r' * n_figures}}}", r"\toprule"]
+    lines += [r"\small", _FITTED, rf"\begin{{tabular}}{{{'l' * n_text}{'r' * n_figures}}}", r"\toprule"]
     if n_figures:
         spans, first = table.spans(), n_text + 1
         above = [rf"\multicolumn{{{width}}}{{c}}{{{escaped(name)}}}" for name, width in spans]
@@ -68,7 +70,7 @@ def latex(table: Table) -> str:
     lines.append(_line([escaped(head) for head in heads]))
     lines.append(r"\midrule")
     lines += [_line([_entry(entry) for entry in row]) for row in table.rows]
-    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [r"\bottomrule", r"\end{tabular}}"]
     if table.notes:
         notes = r"\\ ".join(escaped(note) for note in table.notes)
         lines.append(rf"\par\smallskip\begin{{minipage}}{{\linewidth}}\footnotesize {notes}\end{{minipage}}")

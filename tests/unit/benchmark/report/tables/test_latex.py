@@ -50,8 +50,17 @@ def test_a_star_stands_only_where_a_test_is_behind_it(analysis):
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
-def test_the_tables_compile(analysis, tmp_path):
-    tables = "\n".join(map(latex, all_tables(analysis)))
-    document = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs}\begin{document}%s\end{document}"
-    (tmp_path / "t.tex").write_text(HEADER + document % tables, encoding="utf-8")
+def test_the_tables_compile_and_stay_on_the_page(analysis, tmp_path):
+    columns = [(f"domain {number}", "NDCG@10") for number in range(12)]
+    wide = Table("wide", "Wide", ["model"], columns, with_places([["A", *[Figure(0.5, 0.1)] * 12]]))
+    narrow = Table("narrow", "Narrow", ["model"], columns[:1], with_places([["A", Figure(0.5, 0.1)]]))
+    tables = "\n".join(map(latex, [*all_tables(analysis), wide, narrow]))
+    document = (
+        r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}"
+        rf"\begin{{document}}{tables}\end{{document}}"
+    )
+    (tmp_path / "t.tex").write_text(HEADER + document, encoding="utf-8")
     subprocess.run(["pdflatex", "-halt-on-error", "t.tex"], cwd=tmp_path, check=True, capture_output=True)
+    log = (tmp_path / "t.log").read_text(encoding="latin-1")
+    # A line of a note may be a little too long; a table that is not shrunk is too wide by hundreds of points.
+    assert [width for width in re.findall(r"Overfull \\hbox \((\d+)\.\d+pt too wide", log) if int(width) > 20] == []
