@@ -19,6 +19,7 @@ import yaml
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.files import replacing
 
+_KIND_NAMES = {"pseudo": "pseudo items"}
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 
 
@@ -57,6 +58,9 @@ class DatasetCard:
         Quantiles of the interactions per user: `min`, `q25`, `median`, `q75`, `q95`, `max`.
     splits : dict
         For pre-split data `users` and `interactions` of `train`, `valid` and `test` (histories included).
+    features : dict
+        Who made features of it, by kind (`items`, `profiles`, `pseudo`): a list of `{made_by, encoder}` each, the first
+        one first. Added when features are made or read (`card_features`), never by a converter.
     """
 
     name: str
@@ -76,15 +80,16 @@ class DatasetCard:
     density: float = 0.0
     sequence_length: dict[str, float] = field(default_factory=dict)
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
+    features: dict[str, list[dict[str, str]]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for YAML and JSON, in the order of the fields."""
-        return asdict(self)
+        """Return plain data for YAML and JSON, in the order of the fields; no `features` as long as there are none."""
+        return {key: value for key, value in asdict(self).items() if value or key != "features"}
 
     def save(self, dataset_dir: Path) -> Path:
         """Write `<name>.card.yaml` into `dataset_dir` and return its path."""
         path = card_path(dataset_dir, self.name)
-        text = yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True, width=100)
+        text = as_yaml(self.to_dict())
         try:
             with replacing(path) as part:
                 part.write_text(text, encoding="utf-8", newline="\n")
@@ -128,7 +133,17 @@ class DatasetCard:
                 for part, count in self.splits.items()
             )
             lines.append(f"  split        {self.split}" + (f" ({counts})" if counts else ""))
+        lines += [
+            f"  features     {_KIND_NAMES.get(kind, kind)} made by {entry['made_by']} with {entry['encoder']}"
+            for kind, entries in self.features.items()
+            for entry in entries
+        ]
         return "\n".join(lines)
+
+
+def as_yaml(content: Mapping[str, Any]) -> str:
+    """Return plain data as cards write it."""
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=100)
 
 
 def card_path(dataset_dir: Path, name: str) -> Path:
@@ -167,8 +182,20 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
         # YAML's `yes` is True and True is an int: a flag in the place of a count is a mistake all the same.
         if not isinstance(value, accepted) or (isinstance(value, bool) and kinds[key] is not bool):
             raise DataError(f"{path}: {key} must be a {kinds[key].__name__}, found {value!r}.")
+    entries = content.get("features", {}).values()
+    if odd := [each for each in entries if not _are_feature_entries(each)]:
+        raise DataError(f"{path}: every kind in features must list made_by and encoder as text, found {odd[0]!r}.")
     if odd := [each for each in content.get("domains", []) if not isinstance(each, dict) or "name" not in each]:
         raise DataError(f"{path}: every entry of domains must be a mapping with a name, found {odd[0]!r}.")
+
+
+def _are_feature_entries(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, dict)
+        and {"made_by", "encoder"} <= entry.keys()
+        and all(isinstance(e, str) for e in entry.values())
+        for entry in value
+    )
 
 
 def source_files(paths: Iterable[Path]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from recbole_cdsr.data.card_features import note_features
 from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_features import profile_table
@@ -23,7 +24,7 @@ def build_llm_features(config: Any, dataset: Any, items: ItemTable | None = None
         `profile_clusters` (10), `llm_permute_seed` (none; an integer permutes the items' text within each
         domain, a control experiment), `device` (`cpu`), `show_progress` (true).
     dataset : CrossDomainDataset
-        Needs `dataset_name`, `iid_field`, `uid_field`, `id2token`, `item_num`, `user_num`, and for profiles
+        Needs `dataset_name`, `card`, `iid_field`, `uid_field`, `id2token`, `item_num`, `user_num`, and for profiles
         `training_histories()`.
     items : ItemTable, optional
         The dataset's items, where they have been read already.
@@ -47,6 +48,9 @@ def build_llm_features(config: Any, dataset: Any, items: ItemTable | None = None
     if settings.use_profiles:
         table, profile_provenance = profile_table(settings, dataset, items)
         made_by += f"; profiles: {profile_provenance['made_by']}"
+    for kind, of_kind in (("items", items.provenance), ("profiles", profile_provenance)):
+        if of_kind is not None:
+            note_features(settings.dataset_dir, settings.dataset_name, dataset.card, kind, of_kind)
     provenance = {
         "made_by": made_by,
         "llm": ((profile_provenance or {}).get("generator") or {}).get("llm"),

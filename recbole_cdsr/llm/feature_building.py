@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recbole_cdsr.data.card_features import note_features
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import store
@@ -30,7 +31,9 @@ _SQLITE = b"SQLite format 3\x00"
 
 def build(config: Any, dataset: Any, wanted: Sequence[str]) -> list[str]:
     """Build what is missing; a line for each feature that says who made it."""
-    items = item_table(FeatureSettings(config, dataset.dataset_name), dataset)
+    settings = FeatureSettings(config, dataset.dataset_name)
+    items = item_table(settings, dataset)
+    note_features(settings.dataset_dir, settings.dataset_name, dataset.card, "items", items.provenance)
     lines = []
     if "items" in wanted or "profiles" in wanted:
         lines.append(f"items: {items.provenance['made_by']}, {items.provenance['encoder']['name']}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from recbole_cdsr.data.card_features import note_features
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import store
@@ -74,6 +75,7 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
                 word = f"made in {time.perf_counter() - started:.0f} s"
     pairs, names, vectors, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
     _say(provenance, word, settings, name)
+    note_features(settings.dataset_dir, settings.dataset_name, dataset.card, "pseudo", provenance)
     kept = pairs.with_at_least(settings.pseudo_min_names)
     return PseudoItems(
         user_ids=histories.user_ids[kept.users],

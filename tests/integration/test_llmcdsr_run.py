@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from recbole_cdsr.data.atomic import write_atomic
+from recbole_cdsr.data.card import load_card
 from recbole_cdsr.errors import ConfigError, DataError, FeatureError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
@@ -53,8 +54,12 @@ def messages(caplog, text: str) -> list[str]:
 
 def test_every_stage_runs_and_the_second_run_starts_at_stage_3(mixed, run, caplog):
     dataset, settings = mixed
+    (dataset.folder / f"{dataset.name}.card.yaml").write_text("description: made for a test\n", encoding="utf-8")
     first = run("LLMCDSR", dataset, **settings)
-    assert first["pseudo_items"]["made_by"] == "offline retrieval from overlapped users (no LLM)"
+    generator = "offline retrieval from overlapped users (no LLM)"
+    assert first["pseudo_items"]["made_by"] == generator
+    assert [entry["made_by"] for entry in first["card"]["features"]["pseudo"]] == [generator]
+    assert load_card(dataset.folder, dataset.name).to_dict() == first["card"]
     assert first["notes"]["pre-training"].keys() == {"books", "movies"}
     assert len(messages(caplog, "Pre-training of books: done")) == 1
     state = load_checkpoint(Path(first["run_dir"]) / "best.pth")["state_dict"]

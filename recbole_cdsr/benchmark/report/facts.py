@@ -46,6 +46,8 @@ def cards(analysis: Analysis) -> list[dict[str, Any]]:
     found = []
     for dataset in analysis.datasets:
         own = [cell.result["card"] for cell in dataset.cells if cell.result.get("card")]
+        # What features were made meanwhile makes no other data of them; those of each cell are a section of their own.
+        own = [{key: value for key, value in card.items() if key != "features"} for card in own]
         different = list({json.dumps(card, sort_keys=True, default=str): card for card in own}.values())
         found.append(
             {

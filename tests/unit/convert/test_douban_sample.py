@@ -46,6 +46,8 @@ def test_the_commands_of_the_readme_write_the_committed_bytes(raw: Path, tmp_pat
 
     written = {path.name: path.read_bytes() for path in (tmp_path / "douban").iterdir()}
     committed = {path.name: path.read_bytes() for path in SAMPLE.iterdir() if path.is_file()}
+    # The committed card also says who makes its features by default, so that a first run does not change it.
+    committed["douban.card.yaml"] = committed["douban.card.yaml"].partition(b"features:\n")[0]
     # The card names the version that wrote it, which the committed one keeps while versions go on.
     made_by = re.search(rb"^package_version: .*$", committed["douban.card.yaml"], re.MULTILINE)[0]
     ours = f"package_version: {__version__}".encode()

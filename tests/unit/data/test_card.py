@@ -116,6 +116,8 @@ def test_description_shouts_if_synthetic() -> None:
         ("users: true", "users must be a int, found True"),
         ("domains: {book: 3}", "domains must be a list"),
         ("domains: [book]", "every entry of domains must be a mapping with a name"),
+        ("features: {items: us}", "every kind in features must list made_by and encoder as text, found 'us'"),
+        ("features: {items: [{made_by: us}]}", "every kind in features must list made_by and encoder"),
         ("sythetic: true", "unknown key 'sythetic'; known are name, synthetic"),
     ],
 )

@@ -16,6 +16,7 @@ class Histories(NamedTuple):
 
 class FlatDataset:
     uid_field, iid_field = "user_id", "item_id"
+    card = None
 
     def __init__(
         self,
