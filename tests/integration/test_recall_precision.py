@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +24,8 @@ SETTINGS = {
 
 
 @pytest.fixture
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "recall_precision.py"
-    spec = importlib.util.spec_from_file_location("recall_precision", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("recall_precision")
 
 
 @pytest.fixture

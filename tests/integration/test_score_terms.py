@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture
-def terms(monkeypatch):
-    path = Path(__file__).parents[2] / "tools" / "llm4cdsr_terms.py"
-    spec = importlib.util.spec_from_file_location("llm4cdsr_terms", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def terms(monkeypatch, load_tool):
+    module = load_tool("llm4cdsr_terms")
 
     def told(place, capsys):
         monkeypatch.setattr("sys.argv", ["llm4cdsr_terms.py", str(place)])

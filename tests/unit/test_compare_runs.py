@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,8 @@ N = 40
 
 
 @pytest.fixture
-def tool():
-    path = Path(__file__).parents[2] / "tools" / "compare_runs.py"
-    spec = importlib.util.spec_from_file_location("compare_runs", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def tool(load_tool):
+    return load_tool("compare_runs")
 
 
 def run_of(folder: Path, seed: int, best: int, rows: int = N) -> Path:
