@@ -28,6 +28,7 @@ _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
     "tune": "; what was finished is kept, the same command goes on",
     "benchmark": "; finished cells and the last epochs of running ones are kept, the same command goes on",
+    "recommend": "; what --output has is kept, the same command goes on",
     "features": "; what was finished or answered is kept, the same command goes on",
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.files import replacing
 from recbole_cdsr.trained_run_options import PLACES, add_run_options, check_changes, named_place
 
 if TYPE_CHECKING:
@@ -61,7 +62,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         help=f"latest history items to tell (default {HISTORY_ITEMS}; none with --all-users)",
     )
     parser.add_argument("--format", choices=["table", "jsonl", "tsv"], help="default: as --output ends, or table")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="file to write, complete or not at all")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="file to write; it is there when it is complete, and an interrupted command goes on with it",
+    )
     parser.set_defaults(run=run, takes_settings=True)
     return parser
 
@@ -155,29 +161,86 @@ def _histories(options: argparse.Namespace, trained: TrainedRun) -> ServedHistor
 def _write(
     options: argparse.Namespace, histories: ServedHistories, recommender: Recommender, writer: Writer, progress: bool
 ) -> None:
+    progress = progress and not (options.users or options.history) and (options.output is not None)
+    with _loaded_objects_left_alone():
+        if options.output is None:
+            sys.stdout.write(writer.header)
+            _tell(histories, recommender, writer, lambda text, _: sys.stdout.write(text), 0, progress)
+            return
+        from recbole_cdsr.recommend.continued_file import ContinuedFile
+
+        file = ContinuedFile(options.output, _fingerprint(options, recommender, histories, writer))
+        try:
+            with file.opened():
+                if file.done:
+                    logging.getLogger().warning(
+                        f"{options.output} was begun by this command: {file.done:,} of {len(histories):,} users are in "
+                        "it, and it goes on behind them."
+                    )
+                else:
+                    file.write(writer.header, 0)
+                _tell(histories, recommender, writer, file.write, file.done, progress)
+        except OSError as error:
+            raise ConfigError(
+                f"--output {options.output} could not be written ({error.strerror}); make room, and the same command "
+                "goes on with it, or name a file elsewhere."
+            ) from error
+
+
+def _tell(
+    histories: ServedHistories,
+    recommender: Recommender,
+    writer: Writer,
+    write: Callable[[str, int], object],
+    begin: int,
+    progress: bool,
+) -> None:
+    """Write the lists of users from place `begin` on: each time a text, and how many users are told with it."""
     from tqdm import tqdm
 
-    progress = progress and not (options.users or options.history) and (options.output is not None)
     with (
-        _sink(options.output) as write,
-        tqdm(total=len(histories), ncols=100, unit=" users", desc="Recommend", disable=not progress) as bar,
-        _loaded_objects_left_alone(),
+        tqdm(
+            total=len(histories), initial=begin, ncols=100, unit=" users", desc="Recommend", disable=not progress
+        ) as bar,
         ThreadPoolExecutor(1) as writing,
     ):
 
         def tell(rows: np.ndarray, lists: list[DomainLists]) -> None:
-            write(writer.text(histories, rows, lists))
+            write(writer.text(histories, rows, lists), int(rows[-1]) + 1)
             bar.update(len(rows))
 
-        write(writer.header)
         told = None
-        for rows, lists in recommender.lists(histories):
+        for rows, lists in recommender.lists(histories, begin):
             if told is not None:
                 told.result()
             # Lists become text while the next ones are computed, one batch at most behind.
             told = writing.submit(tell, rows, lists)
         if told is not None:
             told.result()
+
+
+def _fingerprint(
+    options: argparse.Namespace, recommender: Recommender, histories: ServedHistories, writer: Writer
+) -> str:
+    """Stands for all that the written file depends on, so that no other command goes on with it."""
+    from recbole_cdsr import __version__
+    from recbole_cdsr.llm.encoder_sources import file_sha256
+    from recbole_cdsr.llm.store import hash_strings
+
+    names, features = writer.names, options.new_item_features
+    said = {
+        "version": __version__,
+        "recommender": recommender.described(),
+        "writer": [type(writer).__name__, writer.n_history],
+        "items": [hash_strings(texts) for texts in (names.tokens, names.titles, names.domains)],
+        "new item features": None if features is None else file_sha256(features),
+        "users": hash_strings(list(map(str, histories.names))),
+        "histories": [
+            hashlib.sha256(numbers.tobytes()).hexdigest()
+            for numbers in (histories.user_ids, histories.pointers, histories.items)
+        ],
+    }
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 @contextmanager
@@ -189,18 +252,3 @@ def _loaded_objects_left_alone() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
-
-
-@contextmanager
-def _sink(output: Path | None) -> Iterator[Callable[[str], object]]:
-    if output is None:
-        yield sys.stdout.write
-        return
-    try:
-        with replacing(output) as part, part.open("w", encoding="utf-8", newline="\n") as stream:
-            yield stream.write
-            stream.flush()
-    except OSError as error:
-        raise ConfigError(
-            f"--output {output} could not be written ({error.strerror}); make room, or name a file elsewhere."
-        ) from error

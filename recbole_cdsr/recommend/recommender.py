@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -93,6 +94,7 @@ class Recommender:
         self._domains, self._topk = list(domains), topk
         self._keep_history, self._new_items, self._only_new = keep_history, new_items, only_new
         names = self._data.domain_names
+        self._files = [run.checkpoint_of(names[domain]) for domain in self._domains]
         self._by_model: dict[int, tuple[_Scorer, list[int]]] = {}
         for domain in self._domains:
             model = run.model_of(names[domain])
@@ -108,13 +110,22 @@ class Recommender:
         if self._is_sequential and self._config["transform"] not in (None, *_TRAINING_TRANSFORMS):
             self._transform = construct_transform(self._config)
 
+    def described(self) -> list[Any]:
+        """As plain data all that lists depend on beside the histories: the checkpoints, what is ranked, the batches."""
+        files = [path.stat() for path in self._files]
+        return [
+            [[file.st_size, file.st_mtime_ns] for file in files],
+            [self._domains, self._topk, self._keep_history, self._only_new],
+            [str(self._config["device"]), self._config["eval_batch_size"]],
+        ]
+
     @property
     def models(self) -> list[torch.nn.Module]:
         """The models that score, one for each checkpoint in use."""
         return [scorer.model for scorer, _ in self._by_model.values()]
 
-    def lists(self, histories: ServedHistories) -> Iterator[tuple[np.ndarray, list[DomainLists]]]:
-        """Lists for all users, some thousand at a time.
+    def lists(self, histories: ServedHistories, begin: int = 0) -> Iterator[tuple[np.ndarray, list[DomainLists]]]:
+        """Lists for all users from place `begin` on, some thousand at a time.
 
         Yields
         ------
@@ -126,7 +137,7 @@ class Recommender:
         CDSRError
             A score is NaN or infinite.
         """
-        for first in range(0, len(histories), USERS_AT_ONCE):
+        for first in range(begin, len(histories), USERS_AT_ONCE):
             rows = np.arange(first, min(first + USERS_AT_ONCE, len(histories)))
             yield rows, self._lists_of(histories, rows)
 

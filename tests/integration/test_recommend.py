@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,9 @@ from recbole.data.interaction import Interaction
 from recbole_cdsr import llm
 from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import write_atomic
+from recbole_cdsr.recommend import recommender
 from recbole_cdsr.recommend.new_items import SCORE_WHOLE_TABLE
+from recbole_cdsr.recommend.output import JsonLinesWriter
 from recbole_cdsr.trained_run import SavedRun, TrainedRun
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 
@@ -370,6 +374,67 @@ def test_a_failure_leaves_the_former_file(trained, tmp_path, capsys):
     assert "gives scores that are not finite numbers" in capsys.readouterr().err
     assert (tmp_path / "r.tsv").read_text(encoding="utf-8") == "former"
     assert not list(tmp_path.glob("*.part"))
+
+
+KILLED = """
+import os, signal, sys
+from recbole_cdsr.recommend import continued_file, recommender
+from recbole_cdsr.cli import main
+recommender.USERS_AT_ONCE = 7
+write = continued_file.ContinuedFile.write
+
+def write_two(file, text, done):
+    if done > 14:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(file, text, done)
+
+continued_file.ContinuedFile.write = write_two
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r.tsv"])
+def test_what_a_killed_command_wrote_is_gone_on_with(trained, tmp_path, monkeypatch, caplog, name):
+    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
+    command = ["recommend", "--run", str(trained("SASRec")["run_dir"]), "--all-users", "--topk", "3"]
+    assert main([*command, "--output", str(tmp_path / f"whole-{name}")]) == 0
+    output = tmp_path / name
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, *command, "--output", str(output)], timeout=300, check=False, capture_output=True
+    )
+    assert killed.returncode == -9, killed.stderr.decode()
+    assert not output.exists()
+
+    caplog.clear()
+    assert main([*command, "--output", str(output)]) == 0
+    assert "14 of 40 users are in it" in caplog.text
+    assert output.read_bytes() == (tmp_path / f"whole-{name}").read_bytes()
+    assert {path.name for path in tmp_path.glob("*r.*")} == {name, f"whole-{name}"}
+
+
+def test_other_choices_go_on_with_nothing(trained, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
+    command = ["recommend", "--run", str(trained("SASRec")["run_dir"]), "--all-users", "--output"]
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLinesWriter, "text", _interrupted_after(JsonLinesWriter.text, 2))
+        assert main([*command, str(tmp_path / "r.jsonl")]) == 130
+    assert (tmp_path / "r.jsonl.part.json").exists()
+    assert main([*command, str(tmp_path / "r.jsonl"), "--topk", "3"]) == 0
+    assert "goes on behind them" not in caplog.text
+    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(lines) == 40
+    assert {entry["rank"] for line in lines for entry in line["recommendations"]} == {1, 2, 3}
+
+
+def _interrupted_after(text, calls):
+    made = iter(range(calls))
+
+    def interrupted(*arguments):
+        if next(made, None) is None:
+            raise KeyboardInterrupt
+        return text(*arguments)
+
+    return interrupted
 
 
 def test_other_interactions_than_those_of_training_are_refused(tiny, run, capsys):
