@@ -33,6 +33,13 @@ class ProtocolEvaluator:
     exclude_history
         Leave each row's input history out of ``full``, except the target.
 
+    Attributes
+    ----------
+    rows : EvaluationRows
+        As given.
+    of_all_domains : bool
+        Whether candidates come from all domains, so that the scores of all of them are read.
+
     Raises
     ------
     ConfigError
@@ -49,6 +56,8 @@ class ProtocolEvaluator:
             "metric_decimal_place": whole_number(config, "metric_decimal_place", 0, default=4),
             "tail_ratio": setting(config, "tail_ratio"),
         }
+        domains = choice(config, "candidate_domains", ("target", "all"), default="target")
+        self.of_all_domains = domains == "all"
         self._metrics = RankingMetrics(settings, rows.train_item_counts)
         self._specs = parse_candidates(setting(config, "eval_candidates", ["full"]))
         self._ranker = CandidateRanker(
@@ -57,7 +66,7 @@ class ProtocolEvaluator:
             eval_seed=whole_number(config, "eval_seed", least=None, default=2026),
             exclude_history=exclude_history,
             ties=choice(config, "ties", ("half", "recbole"), default="half"),
-            candidate_domains=choice(config, "candidate_domains", ("target", "all"), default="target"),
+            candidate_domains=domains,
             n_top=max(self._metrics.topk),
             with_top_items=self._metrics.reads_top_items,
             model_name=str(setting(config, "model", "the model")),

@@ -97,4 +97,12 @@ def score_rows(
         for chosen in wanted.split(scores.rows_at_once or max(len(wanted), 1)):
             if len(chosen):
                 part: Interaction = interaction if len(chosen) == len(interaction) else interaction[chosen]
-                evaluator.add(scores.of(part), part[ROW_ID])
+                evaluator.add(
+                    scores.of(_without_target_domain(part) if evaluator.of_all_domains else part), part[ROW_ID]
+                )
+
+
+def _without_target_domain(interaction: Interaction) -> Interaction:
+    """The rows as when serving: our models score inside the target's domain alone where they are told which it is."""
+    columns = interaction.interaction
+    return Interaction({name: values for name, values in columns.items() if name != TARGET_DOMAIN})
