@@ -28,7 +28,7 @@ _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
     "tune": "; what was finished is kept, the same command goes on",
     "benchmark": "; finished cells and the last epochs of running ones are kept, the same command goes on",
-    "recommend": "; what --output has is kept, the same command goes on",
+    "recommend": "; what was written for --output is kept, the same command goes on",
     "features": "; what was finished or answered is kept, the same command goes on",
 }
 
@@ -58,6 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code
     except CDSRError as error:
         print(f"recbole-cdsr: {' '.join(str(error).split())}", file=sys.stderr)
+        return USER_MISTAKE
+    except UnicodeEncodeError as error:
+        if error.encoding.lower().replace("-", "") == "utf8":
+            raise
+        print(
+            f"recbole-cdsr: the output is {error.encoding}, which has no {error.object[error.start]!a}; set "
+            "PYTHONIOENCODING=utf-8, or have it written to a file.",
+            file=sys.stderr,
+        )
         return USER_MISTAKE
     except BrokenPipeError:  # whoever read the output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at the last flush

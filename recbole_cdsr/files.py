@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +14,8 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     """Write a file beside its place and move it there when it is complete.
 
     Whoever opens `path`, whenever the writer is killed, finds its former content or the new one. On an exception the
-    former content stays and nothing is left beside it.
+    former content stays and nothing is left beside it. A symbolic link stays one, and the file it names is written;
+    pipes and devices are refused.
 
     Parameters
     ----------
@@ -33,6 +35,9 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     OSError
         It cannot be written; to be worded by the caller, who knows what to do about it.
     """
+    path = path.resolve()  # a link goes on pointing at what it names
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
     part = path.with_name(f"{path.name}.{os.getpid()}.part" if shared else f"{path.name}.part")
     try:
         part.write_bytes(b"")

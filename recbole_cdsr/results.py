@@ -120,13 +120,15 @@ def check_writable(path: str | None) -> None:
     Raises
     ------
     ConfigError
-        It is a folder, or lies in one that cannot be written.
+        It is a folder, a pipe or a device, or lies in a folder that cannot be written.
     """
     if path is None:
         return
     file = Path(path).absolute()
     if file.is_dir():
         raise ConfigError(f"result_file {path} is a folder; name a file in it.")
+    if file.exists() and not file.is_file():
+        raise ConfigError(f"result_file {path} is no regular file; name another one.")
     nearest = next(parent for parent in file.parents if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError(f"result_file {path} cannot be written below {nearest}; name a file in a writable folder.")

@@ -22,8 +22,18 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def named_place(options: argparse.Namespace) -> Path:
-    """The checkpoint or directory that was named."""
-    return Path(options.run_dir or options.checkpoint)
+    """The checkpoint or directory that was named.
+
+    Raises
+    ------
+    ConfigError
+        The name is empty, as that of a variable that is not set.
+    """
+    named = options.checkpoint if options.run_dir is None else options.run_dir
+    if not named:
+        option = "--checkpoint" if options.run_dir is None else "--run"
+        raise ConfigError(f"{option} names nothing; give the directory of a run or a checkpoint in it.")
+    return Path(named)
 
 
 def check_changes(command: str, settings: Sequence[str], changeable: Collection[str]) -> None:

@@ -26,7 +26,7 @@ BETTER, WORSE = "*", "†"
 OVERALL = "all rows"  # with a blank, which the name of a domain never has
 
 # What must be equal for two models to have ranked the same candidates, and for two validation scores to compare.
-_JUDGED_BY = ("eval_seed", "exclude_history", "candidate_domains", "ties")
+JUDGED_BY = ("eval_seed", "exclude_history", "candidate_domains", "ties")
 _SELECTED_BY = ("valid_metric", "select")
 
 
@@ -208,7 +208,7 @@ def _incomparable(
     if not scores.judges_the_same(against):
         return "judged on other test rows than the reference"
     configs = [cell.result["config"] for cell in (*own, *others)]
-    differing = [key for key in _JUDGED_BY if len({str(config.get(key)) for config in configs}) > 1]
+    differing = [key for key in JUDGED_BY if len({str(config.get(key)) for config in configs}) > 1]
     return f"judged with another {', '.join(differing)} than the reference" if differing else ""
 
 

@@ -187,6 +187,18 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
         raise DataError(f"{path}: every kind in features must list made_by and encoder as text, found {odd[0]!r}.")
     if odd := [each for each in content.get("domains", []) if not isinstance(each, dict) or "name" not in each]:
         raise DataError(f"{path}: every entry of domains must be a mapping with a name, found {odd[0]!r}.")
+    if odd := [each for each in content.get("splits", {}).values() if not isinstance(each, dict)]:
+        raise DataError(f"{path}: every entry of splits must be a mapping of counts, found {odd[0]!r}.")
+    for key, inner in (("converter", "options"), ("source", "files")):
+        wanted = dict if inner == "options" else list
+        if not isinstance(content.get(key, {}).get(inner, wanted()), wanted):
+            raise DataError(f"{path}: {key}.{inner} must be a {wanted.__name__}, found {content[key][inner]!r}.")
+    domains = [{name: count for name, count in each.items() if name != "name"} for each in content.get("domains", [])]
+    counted = [content.get("rows", {}), *domains, *content.get("splits", {}).values()]
+    counts = [count for counts in counted for count in counts.values()]
+    for value in (*counts, *content.get("sequence_length", {}).values()):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise DataError(f"{path}: rows, domains, splits and sequence_length hold numbers, found {value!r}.")
 
 
 def _are_feature_entries(value: Any) -> bool:

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from recbole_cdsr.data.card import DatasetCard, as_yaml, card_path, load_card
 from recbole_cdsr.files import replacing
 from recbole_cdsr.locks import one_at_a_time
 
 # The section and the indented lines that belong to it; the rest of the file may be somebody's own, comments included.
-_SECTION = re.compile(r"^features:.*\n?(?:[ \t].*\n?|\n)*", re.MULTILINE)
+_SECTION = re.compile(r"^features:.*\n?(?:[ \t]+[^ \t\r\n].*\n?)*", re.MULTILINE)
 
 
 def note_features(
@@ -54,12 +56,19 @@ def note_features(
             return
         _add(written, kind, entry)
         try:
-            text = path.read_text(encoding="utf-8")
-            with replacing(path, shared=True) as part:
-                part.write_text(_with_section(text, written), encoding="utf-8", newline="\n")
+            text = path.read_bytes().decode("utf-8")  # line ends as they are
+            new = _with_section(text, written)
+            if new is None:
+                problem = "its YAML is written in a way that a section cannot be added to"
+            else:
+                problem = ""
+                with replacing(path, shared=True) as part:
+                    part.write_bytes(new.encode("utf-8"))
         except OSError as error:
+            problem = str(error.strerror)
+        if problem:
             logging.getLogger().warning(
-                f"{path} cannot be written ({error.strerror}), so that it does not say who made the {kind} features; "
+                f"{path} cannot be written ({problem}), so that it does not say who made the {kind} features; "
                 "the log and the result do."
             )
 
@@ -74,8 +83,16 @@ def _add(card: DatasetCard, kind: str, entry: dict[str, str]) -> None:
         card.features = {**card.features, kind: [*card.features.get(kind, []), entry]}
 
 
-def _with_section(text: str, card: DatasetCard) -> str:
-    section = as_yaml({"features": card.features})
+def _with_section(text: str, card: DatasetCard) -> str | None:
+    """The card's text with the section of its features; None where no section can stand, as in flow style."""
+    line_end = "\r\n" if "\r\n" in text else "\n"
+    section = as_yaml({"features": card.features}).replace("\n", line_end)
     if _SECTION.search(text):
-        return _SECTION.sub(lambda _: section, text, count=1)
-    return text + ("" if text.endswith("\n") or not text else "\n") + section
+        new = _SECTION.sub(lambda _: section, text, count=1)
+    else:
+        new = text + ("" if text.endswith("\n") or not text else line_end) + section
+    try:
+        said, wanted = yaml.safe_load(new), {**yaml.safe_load(text), "features": card.features}
+    except yaml.YAMLError:
+        return None
+    return new if said == wanted else None

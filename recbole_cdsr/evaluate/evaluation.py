@@ -55,7 +55,8 @@ def evaluate_run(place: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     result_file = None if config["result_file"] is None else Path(config["result_file"])
     if result_file is not None:
         saved.check_not_its_own("result_file", result_file)
-        results.check_writable(str(result_file))
+        for file in (result_file, ranks_beside(result_file)):
+            results.check_writable(str(file))
     run = TrainedRun(saved, config)
     models_started = time()
     for name in run.data.domain_names:
@@ -70,9 +71,9 @@ def evaluate_run(place: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
         print(f"'{config['dataset']}' is SYNTHETIC data: this table says nothing about real users.", file=sys.stderr)
     result = _result(run, valid, test) | {"seconds": seconds | {"total": time() - started}}
     if result_file is not None:
-        results.write(result, result_file)
         ranks = rank_table(test, run.test._dataset.evaluation_rows(), run.data)
         save_rank_table(ranks_beside(result_file), ranks)
+        results.write(result, result_file)
     return result
 
 
@@ -133,6 +134,7 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
             "trained": False,
             "changed": changed,
         },
+        "pseudo_items": _said_by_the_run(run.saved.folder, "pseudo_items"),  # which judging does not read
         "injection": getattr(run.model_of(run.data.domain_names[0]), "llm_injection", None),
         "best_valid_score": None,
         "best_valid": valid.flat(),
@@ -140,7 +142,7 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
         "test": test.as_result_dict(),
         "notes": {},
         "epochs": 0,
-        "budget": _budget(run.saved.folder),
+        "budget": _said_by_the_run(run.saved.folder, "budget"),  # whether a cap on epochs ended its training
         "train_losses": [],
         "valid_scores": [],
         "run_dir": results.run_directory(run.saved.folder),
@@ -155,9 +157,9 @@ def _epoch(checkpoint: Path) -> int | None:
     return epoch if epoch >= 0 else None
 
 
-def _budget(folder: Path) -> bool | None:
-    """Whether a cap on epochs ended the run's training, as its own result says; None where there is none."""
+def _said_by_the_run(folder: Path, key: str) -> Any:
+    """An entry of the run's own result; None where there is none."""
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8")).get("budget")
+        return json.loads((folder / "result.json").read_text(encoding="utf-8")).get(key)
     except (OSError, ValueError, AttributeError):
         return None

@@ -17,6 +17,7 @@ from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.model.llmcdsr import LLMCDSR
 from recbole_cdsr.model.recall_network import padded_names
 from recbole_cdsr.trained_run import SavedRun, TrainedRun, selected_checkpoints
+from recbole_cdsr.trainer.llmcdsr_trainer import pseudo_items_sha256
 
 PAIRS_AT_ONCE = 512
 
@@ -119,7 +120,7 @@ class RecallView:
         Raises
         ------
         CheckpointError
-            It cannot be read, or is not of an LLMCDSR with recall.
+            It cannot be read, is not of an LLMCDSR with recall, or was trained on other data or pseudo items.
         ConfigError, DataError, FeatureError
             Its configuration or data cannot be used here.
         """
@@ -135,6 +136,12 @@ class RecallView:
                 f"{path} was trained with augmentation: {config['augmentation']}; nothing is recalled."
             )
         run = TrainedRun(saved, config)
+        learnt = (saved.material or {}).get("pseudo items")
+        if learnt not in (None, pseudo_items_sha256(run.data.pseudo_items)):
+            raise CheckpointError(
+                f"{path} was trained on other pseudo items than those of '{run.data.dataset_name}' now; restore "
+                "them or train anew."
+            )
         return cls(config, run.data, run.model_of(run.data.domain_names[0]))
 
     def described(self) -> str:

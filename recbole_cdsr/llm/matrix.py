@@ -95,7 +95,9 @@ def map_safetensors(path: Path, tensor: str | None = None) -> np.ndarray:
     return (mapped.astype(np.uint32) << 16).view(np.float32)  # bfloat16 is the upper half of a float32
 
 
-def load_matrix(path: Path, rows: int, width: int | None = None, key: str = "item_features_file") -> np.ndarray:
+def load_matrix(
+    path: Path, rows: int, width: int | None = None, key: str = "item_features_file", of: str = ".item"
+) -> np.ndarray:
     """Load a matrix that the user made, `.npy` or `.safetensors`.
 
     Parameters
@@ -108,6 +110,8 @@ def load_matrix(path: Path, rows: int, width: int | None = None, key: str = "ite
         How wide it must be; any width when omitted.
     key : str
         The config key that named it, for messages.
+    of : str
+        The table that its rows belong to, for messages.
 
     Returns
     -------
@@ -136,7 +140,7 @@ def load_matrix(path: Path, rows: int, width: int | None = None, key: str = "ite
         )
     if matrix.shape[0] != rows or matrix.shape[1] < 1 or (width is not None and matrix.shape[1] != width):
         raise FeatureError(
-            f"{key}: {path} is {matrix.shape[0]} x {matrix.shape[1]}, but {rows} rows (one per row of .item, "
+            f"{key}: {path} is {matrix.shape[0]} x {matrix.shape[1]}, but {rows} rows (one per row of {of}, "
             f"in its order) of width {width if width is not None else 'at least 1'} are needed."
         )
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below

@@ -119,6 +119,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.output is not None:
         if options.output.is_dir():
             raise ConfigError(f"--output {options.output} is a folder; name a file in it.")
+        if options.output.exists() and not options.output.is_file():
+            raise ConfigError(f"--output {options.output} is no regular file; leave it out and redirect the output.")
         if not options.output.absolute().parent.is_dir():
             raise ConfigError(f"--output {options.output}: its folder is not there; make it first.")
 
@@ -169,7 +171,7 @@ def _write(
             return
         from recbole_cdsr.recommend.continued_file import ContinuedFile
 
-        file = ContinuedFile(options.output, _fingerprint(options, recommender, histories, writer))
+        file = ContinuedFile(options.output, _fingerprint(recommender, histories, writer))
         try:
             with file.opened():
                 if file.done:
@@ -219,21 +221,18 @@ def _tell(
             told.result()
 
 
-def _fingerprint(
-    options: argparse.Namespace, recommender: Recommender, histories: ServedHistories, writer: Writer
-) -> str:
+def _fingerprint(recommender: Recommender, histories: ServedHistories, writer: Writer) -> str:
     """Stands for all that the written file depends on, so that no other command goes on with it."""
     from recbole_cdsr import __version__
-    from recbole_cdsr.llm.encoder_sources import file_sha256
     from recbole_cdsr.llm.store import hash_strings
 
-    names, features = writer.names, options.new_item_features
+    names, new_items = writer.names, recommender.new_items
     said = {
         "version": __version__,
         "recommender": recommender.described(),
         "writer": [type(writer).__name__, writer.n_history],
         "items": [hash_strings(texts) for texts in (names.tokens, names.titles, names.domains)],
-        "new item features": None if features is None else file_sha256(features),
+        "new items": None if new_items is None else hashlib.sha256(new_items.features.tobytes()).hexdigest(),
         "users": hash_strings(list(map(str, histories.names))),
         "histories": [
             hashlib.sha256(numbers.tobytes()).hexdigest()

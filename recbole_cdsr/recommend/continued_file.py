@@ -17,7 +17,7 @@ from recbole_cdsr.locks import HeldLock, take_lock
 class ContinuedFile:
     """The pieces written so far, for the command that `fingerprint` stands for.
 
-    They lie in `<name>.part`, and `<name>.part.json` says of which command they are and how much of the file is whole:
+    They lie in `<name>.part`, and `.<name>.part.json` says of which command they are and how much of the file is whole:
     what a killed process wrote beyond that is cut off. A part of another command is begun anew.
 
     Parameters
@@ -34,9 +34,10 @@ class ContinuedFile:
     """
 
     def __init__(self, path: Path, fingerprint: str) -> None:
+        path = path.resolve()  # a link goes on pointing at what it names
         self._path, self._fingerprint = path, fingerprint
         self._part = path.with_name(f"{path.name}.part")
-        self._record = path.with_name(f"{path.name}.part.json")
+        self._record = path.with_name(f".{path.name}.part.json")
         self._stream: IO[bytes] | None = None
         self.done = 0
 

@@ -71,6 +71,11 @@ def known_histories(data: CrossDomainDataset, user_ids: np.ndarray | None = None
         The dataset.
     user_ids
         int64 ``[R]``; None for every user with an interaction, in the order of their internal ids.
+
+    Raises
+    ------
+    ConfigError
+        A user that was asked for has no interaction, as one who stands in `.user` alone.
     """
     log = data.log
     order = np.argsort(log.users, kind="stable")  # a user's files one after the other, each in order of time
@@ -83,6 +88,9 @@ def known_histories(data: CrossDomainDataset, user_ids: np.ndarray | None = None
     if user_ids is None:
         user_ids = users[runs(users)[0]]
     starts, stops = np.searchsorted(users, user_ids, "left"), np.searchsorted(users, user_ids, "right")
+    if (starts == stops).any():
+        unseen = data.id2token(data.uid_field, int(user_ids[np.argmax(starts == stops)]))
+        raise ConfigError(f"User '{unseen}' has no interactions; give a history with --history.")
     _, flat = expand_ranges(starts, stops - starts)
     names = np.asarray(data.id2token(data.uid_field, user_ids), dtype=object)
     return ServedHistories(names, user_ids, np.append(0, np.cumsum(stops - starts)), items[flat])
@@ -221,9 +229,20 @@ def _history_of(line: str, where: str) -> tuple[str, list[str]]:
         user, items = entry["user"], entry["items"]
     except (ValueError, KeyError, TypeError):
         user = items = None
+    if isinstance(user, str) and not _is_text(user):
+        raise DataError(f"{where}: the user {user!r} is no text that a file can hold; give another name.")
     if not isinstance(user, str) or not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         raise DataError(f'{where}: expected {{"user": "ann", "items": ["book:1", "movie:7"]}}, found {line[:80]!r}.')
     return user, items
+
+
+def _is_text(name: str) -> bool:
+    """Whether UTF-8 can say it: half of a surrogate pair, which JSON can name, is no character."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ids(tokens: Sequence[str], known: dict[str, int], what: str) -> list[int]:

@@ -121,7 +121,7 @@ def read_new_items(path: Path, run: TrainedRun, features_file: Path | None = Non
     domains = np.array([names.index(name) for name in frame["domain"]], dtype=np.int64)
     width = run.data.llm_features.items.shape[1]
     if features_file is not None:
-        matrix = np.array(load_matrix(features_file, len(frame), width, "--new-item-features"))
+        matrix = np.array(load_matrix(features_file, len(frame), width, "--new-item-features", path.name))
     else:
         matrix = _encoded(settings, frame)
     return NewItems(frame["item_id"].tolist(), item_titles(frame, settings.item_prompt()), domains, matrix)

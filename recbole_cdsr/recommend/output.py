@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,8 +12,11 @@ import pandas as pd
 
 from recbole_cdsr.data.atomic import text_cells
 from recbole_cdsr.data.dataset import CrossDomainDataset
-from recbole_cdsr.llm.item_table import item_table
+from recbole_cdsr.errors import CDSRError
+from recbole_cdsr.llm.item_features import read_items
+from recbole_cdsr.llm.prompts import item_titles
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.store import rows_of
 from recbole_cdsr.recommend.histories import ServedHistories
 from recbole_cdsr.recommend.new_items import NewItems
 from recbole_cdsr.recommend.recommender import DomainLists
@@ -34,15 +38,27 @@ class ItemNames:
     """
 
     def __init__(self, data: CrossDomainDataset, new: NewItems | None = None) -> None:
-        table = item_table(FeatureSettings(data.config, data.dataset_name), data, words_only=True)
         self.n_known = data.item_num
         self.tokens = ["", *map(str, data.id2token(data.iid_field, np.arange(1, data.item_num)))]
-        self.titles = table.titles()
+        self.titles = ["", *_titles(data, self.tokens[1:])]
         self.domains = ["", *(data.domain_names[domain] for domain in data.item_domain[1:].tolist())]
         if new is not None:
             self.tokens += new.tokens
             self.titles += new.titles
             self.domains += [data.domain_names[domain] for domain in new.domains.tolist()]
+
+
+def _titles(data: CrossDomainDataset, tokens: list[str]) -> list[str]:
+    """Titles ``[n]`` of items by token: their own, also where an experiment gave the model others'."""
+    settings = FeatureSettings(data.config, data.dataset_name)
+    try:
+        frame = read_items(settings)
+        titles = item_titles(frame, settings.item_prompt())
+        rows = rows_of(frame["item_id"].tolist(), tokens)
+    except CDSRError as error:  # a file that RecBole reads by settings of its own, as `field_separator`
+        logging.getLogger().warning(f"Items are told by their tokens alone, for their titles cannot be read: {error}")
+        return tokens
+    return [titles[row] for row in rows.tolist()]
 
 
 class Writer:

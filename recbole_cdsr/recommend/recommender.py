@@ -75,6 +75,11 @@ class Recommender:
     only_new
         Rank new items alone.
 
+    Attributes
+    ----------
+    new_items : NewItems | None
+        As given.
+
     Raises
     ------
     CDSRError
@@ -92,7 +97,7 @@ class Recommender:
     ) -> None:
         self._data, self._config = run.data, run.config
         self._domains, self._topk = list(domains), topk
-        self._keep_history, self._new_items, self._only_new = keep_history, new_items, only_new
+        self._keep_history, self.new_items, self._only_new = keep_history, new_items, only_new
         names = self._data.domain_names
         self._files = [run.checkpoint_of(names[domain]) for domain in self._domains]
         self._by_model: dict[int, tuple[_Scorer, list[int]]] = {}
@@ -177,9 +182,9 @@ class Recommender:
         """int64, the candidates of a domain: internal ids, then ``n_items + j`` of new items j."""
         low, high = self._data.domain_offsets[domain : domain + 2]
         known = np.arange(low, low if self._only_new else high)
-        if self._new_items is None:
+        if self.new_items is None:
             return known
-        return np.concatenate([known, self._data.item_num + self._new_items.of_domain(domain)])
+        return np.concatenate([known, self._data.item_num + self.new_items.of_domain(domain)])
 
     def _best(
         self, scores: torch.Tensor, new_scores: torch.Tensor | None, domain: int
@@ -189,7 +194,7 @@ class Recommender:
         low, high = (int(offset) for offset in self._data.domain_offsets[domain : domain + 2])
         parts = [] if self._only_new else [scores[:, low:high]]
         if new_scores is not None:
-            parts.append(new_scores[:, torch.from_numpy(self._new_items.of_domain(domain)).to(new_scores.device)])
+            parts.append(new_scores[:, torch.from_numpy(self.new_items.of_domain(domain)).to(new_scores.device)])
         inside = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]  # [B, C]
         values, places = torch.topk(inside, min(self._topk, inside.shape[1]), dim=1)  # [B, k]
         if (torch.isnan(values) | torch.isposinf(values)).any():  # topk takes NaN for the greatest
@@ -232,7 +237,9 @@ class _Scorer:
 
     def __init__(self, run: TrainedRun, model: torch.nn.Module, new_scores: NewItemScores | None) -> None:
         self.model, self._n_items, self._new = model, run.data.item_num, new_scores
-        self._scores = FullScores(model, run.data, run.config["eval_batch_size"], run.config["device"])
+        self._scores = FullScores(
+            model, run.data, run.config["eval_batch_size"], run.config["device"], may_be_wider=new_scores is not None
+        )
         self.rows_at_once = self._scores.rows_at_once or SCORES_PER_BATCH
 
     def of(self, interaction: Interaction) -> tuple[torch.Tensor, torch.Tensor | None]:

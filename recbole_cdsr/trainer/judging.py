@@ -16,6 +16,7 @@ from tqdm import tqdm
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
 from recbole_cdsr.data.loaders import JudgedRowsLoader
+from recbole_cdsr.errors import CheckpointError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.rows import EvaluationRows
 
@@ -33,26 +34,47 @@ class FullScores:
         Pairs of a row and an item in one call of a model that predicts each pair (`eval_batch_size`).
     device
         Where rows are sent.
+    may_be_wider
+        Whether the model may score items that are not in the data, as new ones, behind the others.
     """
 
     def __init__(
-        self, model: AbstractRecommender, dataset: CrossDomainDataset, pairs_at_once: int, device: torch.device
+        self,
+        model: AbstractRecommender,
+        dataset: CrossDomainDataset,
+        pairs_at_once: int,
+        device: torch.device,
+        may_be_wider: bool = False,
     ) -> None:
         self._model, self._device, self._pairs_at_once = model, device, pairs_at_once
         self._items: Interaction | None = None
+        self._n_items, self._may_be_wider = dataset.item_num, may_be_wider
         self.rows_at_once: int | None = None  # None: as many as the caller likes
         if type(model).full_sort_predict is AbstractRecommender.full_sort_predict:
             self._items = dataset.get_item_feature().to(device)
             self.rows_at_once = max(1, pairs_at_once // dataset.item_num)
 
     def of(self, interaction: Interaction) -> torch.Tensor:
-        """Scores ``[B, n_items]`` of B rows, −∞ for padding."""
+        """Scores ``[B, n_items]`` of B rows, −∞ for padding.
+
+        Raises
+        ------
+        CheckpointError
+            The model knows another number of items.
+        """
         interaction = interaction.to(self._device)
         if self._items is None:
             scores = self._model.full_sort_predict(interaction)
         else:
             scores = self._pair_by_pair(interaction, self._items)
         scores = scores.view(len(interaction), -1)
+        width = scores.shape[1]
+        # Models without parameters are restored whatever the data are.
+        if width < self._n_items or (width > self._n_items and not self._may_be_wider):
+            raise CheckpointError(
+                f"{type(self._model).__name__} scores {width - 1:,} items and the data have "
+                f"{self._n_items - 1:,}; it was trained on other items, so restore them or train anew."
+            )
         scores[:, 0] = -math.inf
         return scores
 

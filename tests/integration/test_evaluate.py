@@ -27,6 +27,7 @@ MODELS = {
     "NeuMF": {},
     "EASE": {},
     "SASRecBCE": PER_DOMAIN,
+    "LLMCDSR": LLMCDSR,
 }
 
 

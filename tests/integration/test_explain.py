@@ -120,3 +120,13 @@ def test_checkpoints_of_others_are_refused(trained, capsys, tmp_path):
     assert "is a checkpoint of SASRecBCE" in error
     assert "augmentation: random; nothing is recalled" in error
     assert "holds no best.pth" in error
+
+
+def test_other_pseudo_items_than_those_of_training_are_refused(trained, capsys):
+    _, run_dir, _ = trained
+    state = load_checkpoint(run_dir / "best.pth")
+    material = load_checkpoint(run_dir / "last.pth")["material"] | {"pseudo items": "0" * 64}
+    content = {key: value for key, value in state.items() if key != "format"} | {"material": material}
+    save_checkpoint(run_dir / "best.pth", content)
+    assert main(["explain", "--run", str(run_dir), "--all"]) == 2
+    assert "was trained on other pseudo items than those of 'tiny' now" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -349,6 +350,7 @@ def test_held_out_users(held_out, run, recommend, capsys, caplog):
         (["--users", ""], "--users names no user"),
         (["--users", "[PAD]"], "There is no user of 'tiny' named '[PAD]'."),
         (["--users", "u1", "--domain", ","], "--domain names no domain; there are books, movies."),
+        (["--users", "u1", "--output", "/dev/null"], "--output /dev/null is no regular file"),
         (["--users", "u1", "--only-new"], "belong to --new-items"),
         (["--users", "u1", "--hidden_size=8"], "hidden_size is no setting it could change"),
         (["--users", "u1", "--dataset=douban"], "recommend uses the data that the model was trained on"),
@@ -374,6 +376,92 @@ def test_a_failure_leaves_the_former_file(trained, tmp_path, capsys):
     assert "gives scores that are not finite numbers" in capsys.readouterr().err
     assert (tmp_path / "r.tsv").read_text(encoding="utf-8") == "former"
     assert not list(tmp_path.glob("*.part"))
+
+
+@pytest.mark.parametrize("command", ["recommend", "evaluate", "explain"])
+@pytest.mark.parametrize("option", ["--run", "--checkpoint"])
+def test_a_run_without_a_name(command, option, capsys):
+    who = {"recommend": ["--all-users"], "explain": ["--all"], "evaluate": []}
+    assert main([command, option, "", *who[command]]) == 2
+    said = "names nothing; give the directory of a run or a checkpoint in it."
+    assert capsys.readouterr().err == f"recbole-cdsr: {option} {said}\n"
+
+
+def test_half_a_character_is_no_user(trained, tmp_path, capsys):
+    file = tmp_path / "new.jsonl"
+    file.write_text('{"user": "\\ud800", "items": ["books:1"]}\n', encoding="utf-8")
+    assert main(["recommend", "--run", trained("SASRec")["run_dir"], "--histories", str(file)]) == 2
+    assert "line 1: the user '\\ud800' is no text that a file can hold" in capsys.readouterr().err
+
+
+def test_a_user_who_has_done_nothing_is_named(tiny, run, capsys):
+    (tiny.folder / "tiny.user").write_text("user_id:token\nu1\nidle\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "domain"], "user": ["user_id"]}
+    for model in ("SASRec", "BPR"):
+        place = run(model, tiny, epochs=1, load_col=columns)["run_dir"]
+        assert main(["recommend", "--run", place, "--users", "idle", "u1"]) == 2
+        assert "User 'idle' has no interactions; give a history with --history." in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_say_a_title(tiny, run):
+    items = pd.read_csv(tiny.folder / "tiny.item", sep="\t")
+    items["title:token_seq"] = "書"
+    items.to_csv(tiny.folder / "tiny.item", sep="\t", index=False)
+    place = run("SASRec", tiny, epochs=1)["run_dir"]
+    told = subprocess.run(
+        [sys.executable, "-m", "recbole_cdsr.cli", "recommend", "--run", place, "--users", "u1"],
+        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[-1].startswith("recbole-cdsr: the output is latin-1, which has no '\\u66f8'; set")
+    assert "Traceback" not in told.stderr
+
+
+def test_titles_are_the_items_own_also_where_the_model_had_others(tiny, run, item_features, recommend):
+    file = str(item_features(tiny))
+    place = run("SASRec", tiny, epochs=1, llm_injection="init", item_features_file=file, llm_permute_seed=3)["run_dir"]
+    titles = pd.read_csv(tiny.folder / "tiny.item", sep="\t").set_index("item_id:token")["title:token_seq"]
+    told = [entry for line in recommend(place, "--all-users") for entry in line["recommendations"]]
+    assert {entry["title"] == titles[entry["item"]] for entry in told} == {True}
+
+
+def test_items_are_told_by_their_tokens_where_titles_cannot_be_read(tiny, run, recommend, caplog):
+    for file in tiny.folder.glob("tiny.*"):
+        file.write_text(file.read_text(encoding="utf-8").replace("\t", ";"), encoding="utf-8")
+    place = run("SASRec", tiny, epochs=1, field_separator=";")["run_dir"]
+    told = [entry for line in recommend(place, "--all-users") for entry in line["recommendations"]]
+    assert {entry["title"] == entry["item"] for entry in told} == {True}
+    assert "Items are told by their tokens alone" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["EASE", "Pop", "SASRec"])
+def test_a_catalogue_that_has_grown_is_refused(tiny, run, capsys, model):
+    place = run(model, tiny, epochs=1)["run_dir"]
+    with (tiny.folder / "tiny.item").open("a", encoding="utf-8") as file:
+        file.write("movies:new\tmovies\tA new one\tdrama\n")
+    for command in (["evaluate"], ["recommend", "--all-users"]):
+        assert main([*command, "--run", place]) == 2
+        assert "Traceback" not in capsys.readouterr().err
+
+
+def test_new_items_of_another_text_go_on_with_nothing(tiny, run, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
+    items = pd.read_csv(tiny.folder / "tiny.item", sep="\t").assign(**{"category:token": "war"})
+    items.to_csv(tiny.folder / "tiny.item", sep="\t", index=False)
+    place = run("LLM4CDSR", tiny, epochs=1, **SMALL)["run_dir"]
+    new, output = tmp_path / "new.tsv", tmp_path / "r.jsonl"
+    command = ["recommend", "--run", place, "--all-users", "--new-items", str(new), "--output", str(output)]
+    new.write_text("item_id\tdomain\ttitle\tcategory\nmovies:n\tmovies\tOne\twar\n", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr(JsonLinesWriter, "text", _interrupted_after(JsonLinesWriter.text, 2))
+        assert main(command) == 130
+    new.write_text("item_id\tdomain\ttitle\tcategory\nmovies:n\tmovies\tOne\tlove\n", encoding="utf-8")
+    assert main(command) == 0
+    assert "goes on behind them" not in caplog.text
 
 
 KILLED = """
@@ -418,7 +506,7 @@ def test_other_choices_go_on_with_nothing(trained, tmp_path, monkeypatch, caplog
     with monkeypatch.context() as patch:
         patch.setattr(JsonLinesWriter, "text", _interrupted_after(JsonLinesWriter.text, 2))
         assert main([*command, str(tmp_path / "r.jsonl")]) == 130
-    assert (tmp_path / "r.jsonl.part.json").exists()
+    assert (tmp_path / ".r.jsonl.part.json").exists()
     assert main([*command, str(tmp_path / "r.jsonl"), "--topk", "3"]) == 0
     assert "goes on behind them" not in caplog.text
     lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -55,6 +55,24 @@ def test_two_writers_of_a_shared_file_do_not_meet(tmp_path: Path):
     assert (tmp_path / "a.json.1.part").read_text(encoding="utf-8") == "of another process"
 
 
+def test_a_link_stays_and_its_file_is_written(tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link.json").symlink_to(tmp_path / "there" / "a.json")
+    with replacing(tmp_path / "link.json") as part:
+        part.write_text("new", encoding="utf-8")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "there" / "a.json").read_text(encoding="utf-8") == "new"
+    assert os.listdir(tmp_path / "there") == ["a.json"]
+
+
+def test_a_pipe_stays_a_pipe(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no regular file"), replacing(tmp_path / "pipe"):
+        pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
 def test_the_users_mask_decides_who_may_read_it(tmp_path: Path):
     with replacing(tmp_path / "a.json") as part:
         part.unlink()

@@ -68,6 +68,41 @@ def test_what_a_person_wrote_stays(tmp_path: Path) -> None:
     assert card.features == {"items": [entry("a human", "paper")], "profiles": [entry("profiler")]}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"description": "as JSON", "split": "loo"}',
+        "  description: indented\n  split: loo\n",
+        "description: with an end\n...\n",
+        "features: {items: [\n{made_by: a human, encoder: paper}]}\n",
+        "features:\n  items:\n# by hand\n  - {made_by: a human, encoder: paper}\nsplit: loo\n",
+        "features:\n  items:\n\n  - {made_by: a human, encoder: paper}\nsplit: loo\n",
+    ],
+)
+def test_a_card_that_no_section_fits_into_stays_what_it_is(tmp_path: Path, text: str, caplog) -> None:
+    path = tmp_path / "mini.card.yaml"
+    path.write_text(text, encoding="utf-8")
+    card = load_card(tmp_path, "mini")
+    before = list(card.features.get("items", []))
+    with caplog.at_level(logging.WARNING):
+        note_features(tmp_path, "mini", card, "items", made("us"))
+    assert card.features == {"items": [*before, entry("us")]}
+    if path.read_text(encoding="utf-8") == text:
+        assert "mini.card.yaml cannot be written (its YAML" in caplog.text
+    else:
+        assert load_card(tmp_path, "mini") == card
+
+
+def test_line_ends_stay(tmp_path: Path) -> None:
+    path = tmp_path / "mini.card.yaml"
+    path.write_bytes(b"# mine\r\ndescription: of another system\r\n")
+    note_features(tmp_path, "mini", load_card(tmp_path, "mini"), "items", made("us"))
+    content = path.read_bytes()
+    assert content.startswith(b"# mine\r\ndescription: of another system\r\nfeatures:\r\n")
+    assert content.count(b"\n") == content.count(b"\r\n")
+    assert load_card(tmp_path, "mini").features == {"items": [entry("us")]}
+
+
 def test_a_last_line_without_an_end_and_another_name_inside(tmp_path: Path) -> None:
     path = tmp_path / "mini.card.yaml"
     path.write_text("name: a copy of maxi", encoding="utf-8")

@@ -64,7 +64,7 @@ def test_what_came_to_nothing_leaves_nothing(tmp_path: Path) -> None:
 def test_a_record_that_says_nothing_true_is_not_believed(tmp_path: Path, record: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path / "out", 5, fail_after=3)
-    (tmp_path / "out.part.json").write_text(record, encoding="utf-8")
+    (tmp_path / ".out.part.json").write_text(record, encoding="utf-8")
     assert write(tmp_path / "out", 4) == 0
     assert (tmp_path / "out").read_text(encoding="utf-8") == content(4)
 
@@ -91,7 +91,7 @@ with file.opened():
 """
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], timeout=120, check=False)
     assert killed.returncode == -9
-    assert json.loads((tmp_path / "out.part.json").read_text(encoding="utf-8"))["done"] == 3
+    assert json.loads((tmp_path / ".out.part.json").read_text(encoding="utf-8"))["done"] == 3
     assert not (tmp_path / "out").exists()
     assert write(tmp_path / "out", 5) == 3
     assert (tmp_path / "out").read_text(encoding="utf-8") == content(5)
