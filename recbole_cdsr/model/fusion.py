@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -64,28 +67,69 @@ class SemanticFusion(nn.Module):
         return self.item_gating(c1).sigmoid() * c1 + self.fusion_gating(c2).sigmoid() * c2
 
 
-def real_transforms(n_slots: int, like: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class BlockTransforms:
+    """What takes the rows of one length m to frequencies and back, as real matrices; N is the length of the transform.
+
+    The m tokens of a row stand in the last of L slots and zeros before them, so that a circular convolution over L
+    slots meets nothing around the circle as long as 2m − 1 < L: there N = 2m − 1 slots give the same, else N = L.
+
+    Attributes
+    ----------
+    ahead : Tensor
+        ``[2F, m]``, tokens to frequencies, real parts over imaginary parts, F = ⌊N/2⌋ + 1.
+    filtered, fused : Tensor
+        ``[m, 2F]`` each, the product with the filter and that of two sequences back to the tokens' slots.
+    filters : Tensor
+        ``[2F, 2F_L]``, W_c, which knows F_L = ⌊L/2⌋ + 1 frequencies, to the filter of N slots.
+    """
+
+    ahead: Tensor
+    filtered: Tensor
+    fused: Tensor
+    filters: Tensor
+
+
+@lru_cache(maxsize=512)
+def block_transforms(n_slots: int, length: int, dtype: torch.dtype, device: torch.device) -> BlockTransforms:
+    """The matrices for rows of m = `length` tokens in L = `n_slots` slots."""
+    n, m = min(2 * length - 1, n_slots), length
+    with torch.inference_mode(
+        False
+    ):  # they outlive the call, and what is made in inference cannot be differentiated by
+        forward, inverse = real_transforms(n)
+        to_slots = real_transforms(n_slots)[1] / math.sqrt(n_slots)  # [L, 2F_L], of W_c to the filter over L slots
+        lags = torch.arange(n)
+        lags = torch.where(lags < m, lags, lags - n) % n_slots  # of the N slots, negative ones round the circle
+        # Two sequences that begin at slot L − m meet at slot 2(L − m) + k: the token t' is k = t' + m, and of the last
+        # one nothing is left unless the circle is as short as L.
+        meeting = (torch.arange(m) + m) % n  # [m]
+        fused = inverse[meeting] * math.sqrt(n / n_slots)
+        if n < n_slots:
+            fused[-1] = 0
+        matrices = forward[:, :m], inverse[:m], fused, math.sqrt(n) * forward @ to_slots[lags]
+        return BlockTransforms(*(matrix.to(device, dtype).contiguous() for matrix in matrices))
+
+
+def real_transforms(n_slots: int) -> tuple[Tensor, Tensor]:
     """F and its inverse as real matrices, read off the transforms of unit vectors.
 
     Parameters
     ----------
     n_slots : int
         L, odd or even.
-    like : Tensor
-        Gives dtype and device.
 
     Returns
     -------
     tuple[Tensor, Tensor]
-        ``[2F, L]``, real parts over imaginary parts, F = ⌊L/2⌋ + 1; and its inverse ``[L, 2F]``, which does not see the
-        imaginary part of frequency 0 nor, for even L, that of the highest.
+        float64 ``[2F, L]``, real parts over imaginary parts, F = ⌊L/2⌋ + 1; and its inverse ``[L, 2F]``, which does not
+        see the imaginary part of frequency 0 nor, for even L, that of the highest.
     """
     slots = torch.eye(n_slots, dtype=torch.float64)
     frequencies = torch.eye(n_slots // 2 + 1, dtype=torch.complex128)
     forward = torch.fft.rfft(slots, dim=0, norm="ortho")  # [F, L]
     parts = [torch.fft.irfft(unit, n=n_slots, dim=0, norm="ortho") for unit in (frequencies, 1j * frequencies)]
-    both = torch.cat([forward.real, forward.imag]), torch.cat(parts, dim=1)
-    return both[0].to(like), both[1].to(like)
+    return torch.cat([forward.real, forward.imag]), torch.cat(parts, dim=1)
 
 
 class _SpectralProducts(torch.autograd.Function):
@@ -101,41 +145,41 @@ class _SpectralProducts(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(item, text, weight)
         ctx.blocks, ctx.n_slots = blocks, n_slots
-        forward, inverse = real_transforms(n_slots, item)
-        filters = weight.unbind(2)  # real and imaginary part, each [F, d]
+        flat = torch.cat(weight.unbind(2))  # [2F_L, d]
         c1, c2 = torch.empty_like(item), torch.empty_like(item)
         with torch.autocast(item.device.type, enabled=False):
             for item_rows, text_rows, c1_rows, c2_rows in _blockwise(blocks, item, text, c1, c2):  # [n, m, d] each
-                first = n_slots - item_rows.shape[1]
-                ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
-                items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
-                torch.matmul(back, _times(items, filters), out=c1_rows)
-                torch.matmul(back, _times(items, texts.chunk(2, dim=1)), out=c2_rows)
+                by = block_transforms(n_slots, item_rows.shape[1], item.dtype, item.device)
+                filters = by.filters @ flat  # [2F, d]
+                items, texts = by.ahead @ item_rows, by.ahead @ text_rows  # [n, 2F, d]
+                torch.matmul(by.filtered, _times(items, filters.chunk(2)), out=c1_rows)
+                torch.matmul(by.fused, _times(items, texts.chunk(2, dim=1)), out=c2_rows)
         return c1, c2
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, c1_gradient: Tensor, c2_gradient: Tensor) -> tuple[Tensor | None, ...]:
         item, text, weight = ctx.saved_tensors
-        forward, inverse = real_transforms(ctx.n_slots, item)
-        filters = weight.unbind(2)
+        flat = torch.cat(weight.unbind(2))  # [2F_L, d]
         item_gradient, text_gradient = torch.empty_like(item), torch.empty_like(text)
-        weight_gradient = torch.zeros_like(weight)
+        flat_gradient = torch.zeros_like(flat)
         tokens = (item, text, c1_gradient.contiguous(), c2_gradient.contiguous(), item_gradient, text_gradient)
         with torch.autocast(item.device.type, enabled=False):
             for item_rows, text_rows, c1_rows, c2_rows, item_out, text_out in _blockwise(ctx.blocks, *tokens):
-                first = ctx.n_slots - item_rows.shape[1]
-                ahead, back = forward[:, first:], inverse[first:]  # [2F, m], [m, 2F]
-                items, texts = ahead @ item_rows, ahead @ text_rows  # [n, 2F, d]
-                g1, g2 = back.T @ c1_rows, back.T @ c2_rows  # [n, 2F, d]
+                by = block_transforms(ctx.n_slots, item_rows.shape[1], item.dtype, item.device)
+                filters = by.filters @ flat  # [2F, d]
+                items, texts = by.ahead @ item_rows, by.ahead @ text_rows  # [n, 2F, d]
+                g1, g2 = by.filtered.T @ c1_rows, by.fused.T @ c2_rows  # [n, 2F, d]
                 # A product's gradient meets the conjugate of the other factor.
-                items_gradient = _times_conjugate(g1, filters).add_(_times_conjugate(g2, texts.chunk(2, dim=1)))
+                items_gradient = _times_conjugate(g1, filters.chunk(2)).add_(
+                    _times_conjugate(g2, texts.chunk(2, dim=1))
+                )
                 texts_gradient = _times_conjugate(g2, items.chunk(2, dim=1))
                 per_row = _times_conjugate(g1, items.chunk(2, dim=1)).sum(dim=0)  # [2F, d]
-                weight_gradient += torch.stack(per_row.chunk(2), dim=2)
-                torch.matmul(ahead.T, items_gradient, out=item_out)
-                torch.matmul(ahead.T, texts_gradient, out=text_out)
-        return item_gradient, text_gradient, weight_gradient, None, None
+                flat_gradient.addmm_(by.filters.T, per_row)
+                torch.matmul(by.ahead.T, items_gradient, out=item_out)
+                torch.matmul(by.ahead.T, texts_gradient, out=text_out)
+        return item_gradient, text_gradient, torch.stack(flat_gradient.chunk(2), dim=2), None, None
 
 
 def _blockwise(blocks: tuple[Block, ...], *tokens: Tensor) -> Iterator[tuple[Tensor, ...]]:
