@@ -260,6 +260,8 @@ class SASRecThread(nn.Module):
         masks = AttentionMasks(packed, self.causal, None if self.mask_padding else self.window, x.dtype)
         for block in self.blocks:
             x = block(x, masks, wanted if block is self.blocks[-1] else None)
+        if not self.blocks and wanted is not None:
+            x = x.index_select(0, wanted)
         return self.last_norm(x)
 
     def last_state(self, packed: PackedWindows, states: Tensor) -> Tensor:

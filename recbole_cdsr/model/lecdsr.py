@@ -191,6 +191,7 @@ class LeCDSR(FeatureTables, SequentialRecommender):
             return self.item_adapter(F.embedding(ids, self.text_table))
 
         if self.training or torch.is_grad_enabled():
+            self._known_texts.clear()  # a step may follow, and fused optimisers leave no trace of theirs
             return adapted(items)
         return self._known_texts.rows(items, adapted, [self.text_table, *self.item_adapter.parameters()])
 

@@ -158,6 +158,7 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
             ``[B, L]``, ``item_length [B]``, ``domain_item_id [B, K]``; a ``local_neg_item_id_list [B, L]``
             gives the local term of the score a negative of its own, as the official code does.
         """
+        self._candidates = None  # a step may follow, and fused optimisers leave no trace of theirs
         step = self.training_step(interaction)
         losses = [self.recommendation_loss(step)]
         if step.pair_vectors is not None:
@@ -273,7 +274,7 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
         table = self._cached_candidates()
         if table is None:
             table = self._candidate_vectors(torch.arange(self.n_items, device=self.item_domain.device))
-            if not self.training:
+            if not self.training and not torch.is_grad_enabled():
                 self._candidates = (self._candidate_key(), table.detach())
         n_rows, domains = len(interaction[self.ITEM_SEQ_LEN]), target_domains(interaction)
         return full_sort_scores(self._query(interaction), table, self.domain_offsets, n_rows, domains)
@@ -330,6 +331,8 @@ class LLM4CDSR(FeatureTables, SequentialRecommender):
 
     def _cached_candidates(self) -> Tensor | None:
         """Vectors of all items as of this evaluation pass, ``[n_items, w]``, or None."""
+        if torch.is_grad_enabled():
+            self._candidates = None
         if self.training or self._candidates is None or self._candidates[0] != self._candidate_key():
             return None
         return self._candidates[1]

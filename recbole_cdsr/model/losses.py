@@ -186,8 +186,11 @@ def pairwise_nce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
         return (z1.sum() + z2.sum()) * 0
     longest = max(float(side.detach().square().sum(dim=1).max()) for side in (z1, z2)) / temperature  # no logit is more
     reach = EXPONENTS * math.log(torch.finfo(z1.dtype).max)
-    if longest <= 2 * reach:
-        return _PairwiseNCE.apply(z1, z2, temperature, max(longest - reach, 0.0))
+    shift = max(longest - reach, 0.0)
+    # A row's sum is no less than its partner's exponential: where that is there under the shift, no row vanishes.
+    lowest = float((z1.detach() * z2.detach()).sum(dim=1).min()) / temperature if shift else 0.0
+    if longest <= 2 * reach and lowest - shift >= -reach:
+        return _PairwiseNCE.apply(z1, z2, temperature, shift)
     z = torch.cat([z1, z2])
     logits = (z @ z.T / temperature).fill_diagonal_(-torch.inf)  # [2n, 2n]
     return F.cross_entropy(logits, torch.arange(len(z), device=z.device).roll(len(z1)))

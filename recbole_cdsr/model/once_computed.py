@@ -48,7 +48,9 @@ class OnceComputed:
             ``[U, d]``.
         """
         state = tuple((source.data_ptr(), source._version) for source in sources)
-        if state != self._state:
+        # What was made in inference mode cannot be written to outside of it.
+        foreign = self._table is not None and self._table.is_inference() and not torch.is_inference_mode_enabled()
+        if state != self._state or foreign:
             self.clear()
             self._state = state
         missing = ids if self._known is None else ids[~self._known[ids]]

@@ -16,7 +16,6 @@ from recbole.trainer import Trainer
 from recbole_cdsr.config_reading import number, whole_number
 from recbole_cdsr.errors import CDSRError, FeatureError
 from recbole_cdsr.llm.pseudo_items import PseudoItems
-from recbole_cdsr.model.inner_step import adam_betas
 from recbole_cdsr.model.llmcdsr import LLMCDSR, KnownGradient
 from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.training_sequences import TrainingSequences
@@ -56,11 +55,7 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
     def _build_optimizer(self, **kwargs: Any) -> torch.optim.Optimizer:
         pooling = self.model.recall_network.pooling
         kwargs.setdefault("params", [parameter for parameter in self.model.parameters() if parameter is not pooling])
-        optimizer = super()._build_optimizer(**kwargs)
-        if isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
-            for group in optimizer.param_groups:
-                group["betas"] = adam_betas(self.config)
-        return optimizer
+        return super()._build_optimizer(**kwargs)
 
     # ------------------------------------------------------------------------------------------------ training
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
@@ -111,6 +106,11 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
         say = self.logger.warning
         if rows.augmented.n_without_texts:
             say(f"{rows.augmented.n_without_texts} users lack generated names for some domain and are left out there.")
+        if rows.augmented.n_without_rows:
+            say(
+                f"{rows.augmented.n_without_rows} generated lists of names are of users with a single training "
+                "interaction, who are no training row, and are not used."
+            )
         if self.model.learns_pooling and not rows.n_overlapped:
             say(
                 "No training user has items of two domains, so nobody can judge a shadow step: LLMCDSR trains without "
@@ -121,7 +121,7 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
             return
         for name, into in zip(dataset.domain_names, range(len(dataset.domain_names)), strict=True):
             if not (pseudo.into_domain[rows.augmented.entries] == into).any():
-                say(f"No user has generated names for domain {name}: nothing is recalled into it.")
+                say(f"No training row has generated names for domain {name}: nothing is recalled into it.")
         for name, size in zip(dataset.domain_names, self.model.recall_network.recall_sizes, strict=True):
             if size < self.model.recall_network.n_recalled:
                 say(f"Domain {name} has {size} items, fewer than n_recalled; all of them are recalled.")
@@ -159,6 +159,7 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
             step = self.model.meta_step(real, noisy, overlapped)
             (pooling.grad,) = torch.autograd.grad(step.meta_loss, [pooling], materialize_grads=True)
         if not torch.isfinite(pooling.grad).all():
+            self._check_nan(step.shadow_loss.detach())  # diverged before the shadow step: not its learning rate's doing
             raise CDSRError(
                 f"The meta-gradient of LLMCDSR is not finite in epoch {self._epoch}; try a smaller "
                 f"inner_learning_rate (now {self.model.inner_step.learning_rate:g})."

@@ -25,6 +25,7 @@ from recbole_cdsr.errors import CDSRError, CheckpointError, ConfigError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator
 from recbole_cdsr.evaluator.report import EvaluationReport
 from recbole_cdsr.model.injection_settings import KEY, OFF
+from recbole_cdsr.model.inner_step import adam_betas
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restore_model, save_checkpoint
 from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.judging import FullScores, protocol_evaluator, score_rows
@@ -108,6 +109,8 @@ class CDSRTrainerMixin:
         if self.config["model"] in OUR_MODELS and isinstance(optimizer, (torch.optim.Adam, torch.optim.AdamW)):
             for group in optimizer.param_groups:
                 group["fused"] = True
+                if self.config["adam_betas"] is not None:
+                    group["betas"] = adam_betas(self.config)
         return optimizer
 
     def fit(

@@ -16,7 +16,7 @@ import torch
 
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.data.card import load_card
-from recbole_cdsr.errors import ConfigError, DataError, FeatureError
+from recbole_cdsr.errors import CDSRError, ConfigError, DataError, FeatureError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
 TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
@@ -155,7 +155,7 @@ def test_a_domain_without_single_domain_users_is_said(make_dataset, item_feature
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 99)
     result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
-    assert messages(caplog, "No user has generated names for domain books: nothing is recalled into it.")
+    assert messages(caplog, "No training row has generated names for domain books: nothing is recalled into it.")
     pooling = load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"]["recall_network.pooling"]
     assert not pooling[0].any()
     assert pooling[1].any()
@@ -180,13 +180,62 @@ def test_nan_in_features_is_refused(mixed, run, tmp_path):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("pretrain_learning_rate", 0.0), ("pretrain_temperature", 0.0), ("augmentation", "some"), ("n_recalled", 0)],
+    [
+        ("pretrain_learning_rate", 0.0),
+        ("pretrain_temperature", 0.0),
+        ("pretrain_stopping_updates", -5),
+        ("augmentation", "some"),
+        ("n_recalled", 0),
+        ("hidden_size", 7),  # two heads
+        ("positions", "col"),
+    ],
 )
 def test_settings_are_refused_before_anything_is_made(mixed, run, key, value):
     dataset, settings = mixed
     with pytest.raises(ConfigError, match=key):
-        run("LLMCDSR", dataset, **settings | {key: value})
+        run("LLMCDSR", dataset, **settings | {"n_heads": 2} | {key: value})
     assert not (dataset.folder / "features").exists()
+
+
+def test_without_a_block_it_trains_all_the_same(mixed, run):
+    dataset, settings = mixed
+    result = run("LLMCDSR", dataset, **settings | {"n_layers": 0})
+    assert np.isfinite(result["train_losses"]).all()
+
+
+def test_a_diverged_backbone_is_not_put_down_to_the_shadow_step(mixed, run):
+    dataset, settings = mixed
+    with pytest.raises(CDSRError, match="learning_rate") as caught:
+        run("LLMCDSR", dataset, **settings | {"learning_rate": 1e10, "epochs": 5})
+    assert "inner_learning_rate" not in str(caught.value)
+
+
+def test_the_backbone_alone_is_the_model_without_augmentation_given_its_optimiser(mixed, run):
+    dataset, settings = mixed
+    alone = run("LLMCDSR", dataset, **settings | {"augmentation": "none", "epochs": 3})
+    shared = {key: value for key, value in settings.items() if key in ("hidden_size", "item_features_file")}
+    backbone = run("SASRecBCE", dataset, **shared, epochs=3, adam_betas=[0.9, 0.98])
+    assert backbone["train_losses"] == alone["train_losses"]
+    assert backbone["test"] == alone["test"]
+    own = run("SASRecBCE", dataset, **shared, epochs=3)
+    assert own["train_losses"] != alone["train_losses"]
+
+
+def test_users_with_a_single_training_item_are_said_to_be_left_out(mixed, run, caplog):
+    """Possible in pre-split data alone: leave-one-out leaves two at least."""
+    dataset, settings = mixed
+    frame = dataset.interactions.sort_values(["user_id", "timestamp"])
+    last = frame.groupby("user_id").cumcount(ascending=False)
+    single = frame["user_id"].isin(frame["user_id"].unique()[:12])
+    books = frame["item_id"].str.startswith("books")
+    train = frame[(last > 1) & ~single]
+    lonely = frame[single & books].groupby("user_id").head(1)
+    for part, rows in {"train": pd.concat([train, lonely]), "valid": frame[~single], "test": frame[~single]}.items():
+        rows = rows if part == "train" else rows.assign(user_id=part + rows["user_id"])
+        write_atomic(dataset.folder / f"{dataset.name}.{part}.inter", rows, TYPES)
+    (dataset.folder / f"{dataset.name}.inter").unlink()
+    run("LLMCDSR", dataset, **settings)
+    assert messages(caplog, "generated lists of names are of users with a single training interaction")
 
 
 def test_a_domain_nobody_can_be_pretrained_on_is_named(make_dataset, item_features, run):

@@ -157,6 +157,24 @@ def test_cached_item_vectors_follow_the_parameters(change: str) -> None:
     assert torch.equal(after, expected)
 
 
+def test_a_fused_step_in_evaluation_mode_leaves_nothing_stale() -> None:
+    model, dataset = build()
+    batch = random_training_batch(dataset, LENGTHS)
+    rows = evaluation_rows(batch, 2)
+    model.eval()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1, fused=True)  # moves no version counter
+    with torch.inference_mode():
+        before = model.full_sort_predict(rows)
+    losses = model.calculate_loss(batch)
+    (sum(losses) if isinstance(losses, tuple) else losses).backward()
+    optimizer.step()
+    with torch.no_grad():
+        after = model.full_sort_predict(rows)
+        model.train().eval()
+        assert torch.equal(after, model.full_sort_predict(rows))
+    assert not torch.equal(before, after)
+
+
 def test_local_tables_begin_with_a_share_of_the_reduced_text() -> None:
     whole, dataset = build()
     tenth, _ = build(local_init_scale=0.1)

@@ -141,6 +141,28 @@ def test_pairwise_nce_is_the_cross_entropy_of_the_joined_logits(n: int, longest:
     assert all(torch.allclose(a, b, rtol=1e-9, atol=1e-12 + 1e-11 * scale) for a, b in zip(ours, theirs, strict=True))
 
 
+@pytest.mark.parametrize(("square", "cosine"), [(100, -1.0), (140, -0.3), (140, -0.2), (140, 0.5)])
+def test_pairwise_nce_with_one_vector_opposed_to_all_others(square: float, cosine: float) -> None:
+    others = torch.zeros(7, 4)
+    others[:, 0] = math.sqrt(square)
+    opposed = torch.zeros(1, 4)
+    opposed[0, :2] = math.sqrt(square) * torch.tensor([cosine, math.sqrt(1 - cosine**2)])
+    sides = [torch.cat([opposed, others[:3]]), others[3:7]]
+    losses, gradients = [], []
+    for dtype in (torch.float32, torch.float64):
+        z1, z2 = (side.to(dtype).requires_grad_() for side in sides)
+        z = torch.cat([z1, z2])
+        labels = torch.arange(8).roll(4)
+        if dtype == torch.float64:
+            loss = F.cross_entropy((z @ z.T).fill_diagonal_(-math.inf), labels)
+        else:
+            loss = pairwise_nce(z1, z2, 1.0)
+        losses.append(loss.item())
+        gradients.append(torch.cat(torch.autograd.grad(loss, [z1, z2])).double())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert torch.allclose(*gradients, rtol=1e-4, atol=1e-4)
+
+
 def test_pairwise_nce_survives_large_logits_and_an_empty_batch() -> None:
     z = (torch.randn(6, 4) * 100).requires_grad_()
     loss = pairwise_nce(z, z.detach(), 0.5)

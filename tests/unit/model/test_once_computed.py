@@ -41,3 +41,13 @@ def test_no_ids_and_clearing():
     known.clear()
     known.rows(torch.tensor([1]), squares(asked, weight), [weight])
     assert asked == [[], [1], [1]]
+
+
+def test_what_inference_mode_left_is_made_anew_outside_of_it():
+    asked, weight, known = [], torch.ones(1, 2), OnceComputed(4)
+    with torch.inference_mode():
+        known.rows(torch.tensor([1]), squares(asked, weight), [weight])
+        known.rows(torch.tensor([1, 2]), squares(asked, weight), [weight])
+    found = known.rows(torch.tensor([1, 3]), squares(asked, weight), [weight])
+    assert found.tolist() == [[1.0, 1.0], [3.0, 3.0]]
+    assert asked == [[1], [2], [1, 3]]
