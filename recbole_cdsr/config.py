@@ -27,6 +27,7 @@ from recbole_cdsr.config_names import (
     data_folder,
     did_you_mean,
     find_model_class,
+    keys_of_models,
     known_keys,
     near_matches,
     props_file,
@@ -227,6 +228,8 @@ class CDSRConfig(Config):
             if key == "load_col":
                 value = self._load_col(setting)
             final[key] = value
+        if "load_col" not in self._settings:
+            final["load_col"] = self._completed(final["load_col"])[0]
         return final
 
     def _load_col(self, setting: Setting) -> dict[str, Any] | None:
@@ -235,21 +238,27 @@ class CDSRConfig(Config):
             return None
         if not isinstance(value, dict):
             raise checks.fault("load_col", setting, "a mapping of file suffixes to lists of columns")
-        merged = {**(self._defaults.get("load_col") or {}), **value}
+        merged, added = self._completed({**(self._defaults.get("load_col") or {}), **value})
+        for suffix, missing in added.items():
+            self.notices.append(f"load_col.{suffix}: {', '.join(missing)} added, which the protocol needs.")
+        return merged
+
+    def _completed(self, load_col: Any) -> tuple[Any, dict[str, list[str]]]:
+        """`load_col` with the columns that the protocol needs under their names here, and those added by suffix."""
         required = {
             "inter": ["USER_ID_FIELD", "ITEM_ID_FIELD", "TIME_FIELD"],
             "item": ["ITEM_ID_FIELD", "DOMAIN_FIELD"],
         }
+        completed, added = load_col, {}
         for suffix, fields in required.items():
-            columns = merged.get(suffix)
+            columns = load_col.get(suffix) if isinstance(load_col, dict) else None
             if not isinstance(columns, list):
                 continue
             names = [self._settings[f].value if f in self._settings else self._defaults[f] for f in fields]
-            missing = [name for name in names if name not in columns]
-            if missing:
-                self.notices.append(f"load_col.{suffix}: {', '.join(missing)} added, which the protocol needs.")
-                merged[suffix] = [*columns, *missing]
-        return merged
+            if missing := [name for name in names if name not in columns]:
+                completed = {**completed, suffix: [*columns, *missing]}
+                added[suffix] = missing
+        return completed, added
 
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
@@ -289,7 +298,8 @@ class CDSRConfig(Config):
         else:
             final["eval_candidates"] = evaluation.check_eval_candidates(self._effective("eval_candidates"))
             if candidates is not None and candidates != final["eval_candidates"]:
-                self.notices.append("eval_args.mode is not used, for eval_candidates is given.")
+                where = checks.as_origin(self._settings["eval_candidates"].origin)
+                self.warnings.append(f"eval_args.mode is not used, for eval_candidates is given ({where}).")
         final["metrics"] = evaluation.check_metrics(self._effective("metrics"))
         final["topk"] = evaluation.check_topk(self._effective("topk"))
         evaluation.check_tail_ratio(self._settings.get("tail_ratio"), final["metrics"])
@@ -300,7 +310,8 @@ class CDSRConfig(Config):
     def _settle_negatives(self, final: dict[str, Any]) -> None:
         setting = self._settings.get("train_neg_sample_args")
         value = final.get("train_neg_sample_args")
-        if value == "None" or (isinstance(value, dict) and value.get("distribution") in (None, "None", "none")):
+        given = value.get("distribution", "uniform") if isinstance(value, dict) else value
+        if given in (None, "None", "none"):
             value = None
         is_ours = getattr(self.model_class, "rows_per", None) is not None
         cross_entropy = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
@@ -309,7 +320,9 @@ class CDSRConfig(Config):
                 reason = "draws its negatives itself" if is_ours else "scores all items (loss_type is CE)"
                 self.notices.append(f"train_neg_sample_args is not used: {self.model} {reason}.")
             value = None
-        elif value is None and getattr(self.model_class, "input_type", None) == InputType.PAIRWISE:
+        elif value is None and (
+            getattr(self.model_class, "input_type", None) == InputType.PAIRWISE or final.get("loss_type") == "BPR"
+        ):
             raise ConfigError(
                 f"train_neg_sample_args is null {checks.as_origin(self._effective('train_neg_sample_args').origin)}, "
                 f"but {self.model} learns from pairs; remove it."
@@ -357,6 +370,10 @@ class CDSRConfig(Config):
 
     def _warn_of_unknown_keys(self) -> None:
         for key, setting in self._settings.items():
+            if self.model in OUR_MODELS and key not in self._defaults and key in keys_of_models():
+                # Our YAML names everything that our models read.
+                where = checks.as_origin(setting.origin)
+                self.warnings.append(f"{key} ({where}) is a setting of other models; {self.model} does not read it.")
             if key in self._defaults or key in known_keys():
                 continue
             near = near_matches(key, self._defaults, 1) or near_matches(key, known_keys(), 1)
@@ -384,7 +401,8 @@ class CDSRConfig(Config):
         What follows from the rest (device, enumerations, the loaders' arguments) is left out, and `data_path` is the
         folder of datasets as it was given, so that the configuration means the same on another machine.
         """
-        return config_saved.plain_settings(self.final_config_dict, self._data_folder, self._data_root)
+        settings = {key: value for key, value in self.final_config_dict.items() if key in self._keys}
+        return config_saved.plain_settings(settings, self._data_folder, self._data_root)
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any], command_line: Sequence[str] = ()) -> CDSRConfig:
@@ -416,4 +434,4 @@ class CDSRConfig(Config):
         How long to train, where files lie, the device and what is merely reported do not count; of `eval_candidates`
         only the entry that selects the model does.
         """
-        return config_saved.fingerprint({key: value for key, value in self.plain().items() if key in self._keys})
+        return config_saved.fingerprint(self.plain())

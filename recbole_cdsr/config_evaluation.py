@@ -71,14 +71,8 @@ def check_tail_ratio(setting: Setting | None, metrics: list[str]) -> None:
 
 def metrics_at(metrics: list[str], topk: list[int]) -> list[str]:
     """What `metrics` and `topk` give: `NDCG@10`, or the name alone of a metric without cut-off."""
-    from recbole.evaluator.base_metric import TopkMetric
-    from recbole.evaluator.register import metrics_dict
-
-    found = []
-    for name in metrics:
-        has_cut_off = issubclass(metrics_dict[name.lower()], TopkMetric)
-        found += [f"{name}@{k}" for k in topk] if has_cut_off else [name]
-    return found
+    # The one ranking metric of RecBole's without a cut-off.
+    return [each for name in metrics for each in ([name] if name == "GAUC" else [f"{name}@{k}" for k in topk])]
 
 
 def check_valid_metric(setting: Setting, metrics: list[str], topk: list[int], select: str) -> str:

@@ -125,6 +125,17 @@ def known_keys() -> frozenset[str]:
     return frozenset(keys)
 
 
+@functools.cache
+def keys_of_models() -> frozenset[str]:
+    """Every key that the YAML of some model, RecBole's or ours, states a default for."""
+    texts = [
+        path.read_text(encoding="utf-8")
+        for folder in (recbole_folder() / "properties", props_folder())
+        for path in (folder / "model").glob("*.yaml")
+    ]
+    return frozenset(key for text in texts for key in re.findall(r"^([A-Za-z_][\w-]*)\s*:", text, re.MULTILINE))
+
+
 def data_folder(root: str | os.PathLike[str], dataset: str) -> str:
     """Where the atomic files of `dataset` lie: `<root>/<dataset>`.
 

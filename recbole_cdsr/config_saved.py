@@ -11,6 +11,7 @@ from recbole_cdsr import config_llm_keys
 from recbole_cdsr.config_values import Plain, plain_copy
 from recbole_cdsr.model import injection_settings
 
+TORCH_BETAS = [0.9, 0.999]
 # What RecBole derives from the rest, or what belongs to this process: never part of a saved configuration.
 DERIVED = frozenset(
     [
@@ -96,5 +97,9 @@ def fingerprint(plain: Mapping[str, Plain]) -> str:
             training.pop(key, None)
     if not training.get("trim_windows"):  # nothing reads it
         training.pop("trim_windows", None)
+    if training.get("adam_betas") in (None, TORCH_BETAS):  # as without the key
+        training.pop("adam_betas", None)
+    if plain.get("metric_decimal_place") != 4:  # validations are compared as they are rounded
+        training["metric_decimal_place"] = plain.get("metric_decimal_place")
     training["eval_candidates"] = training["eval_candidates"][:1]  # the entry that selects the model
     return hashlib.sha256(json.dumps(training, sort_keys=True).encode()).hexdigest()[:8]

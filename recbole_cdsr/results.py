@@ -24,6 +24,7 @@ from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.files import replacing
 from recbole_cdsr.model.injection_settings import variant
+from recbole_cdsr.trainer.judging import excludes_history
 
 NOT_APPLICABLE = "n/a"
 
@@ -41,6 +42,7 @@ def header(config: CDSRConfig, data: CrossDomainDataset) -> dict[str, Any]:
         "pseudo_items": data.pseudo_items_provenance,
         "fold_in": data.fold_in,
         "eval_candidates": config["eval_candidates"],
+        "excludes_history": excludes_history(config),
         "config": {key: _from_here(value) if isinstance(value, str) else value for key, value in settings.items()},
         "card": data.card.to_dict() if data.card is not None else None,
         "command": _from_here(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from recbole_cdsr.benchmark.collect import DONE, RESULT_FILE, Cell
-from recbole_cdsr.benchmark.comparison import JUDGED_BY, METRIC
+from recbole_cdsr.benchmark.comparison import METRIC, judged_by
 from recbole_cdsr.benchmark.row_scores import RowScores, load_row_scores
 from recbole_cdsr.benchmark.significance import holm, wilcoxon
 from recbole_cdsr.errors import DataError
@@ -49,8 +49,8 @@ def check_judged_alike(cells: Sequence[Cell]) -> None:
     """Refuse runs that ranked other candidates or broke ties in another way."""
     first = cells[0]
     for cell in cells:
-        ours, theirs = first.result["config"], cell.result["config"]
-        differing = [key for key in JUDGED_BY if ours.get(key) != theirs.get(key)]
+        ours, theirs = judged_by(first), judged_by(cell)
+        differing = [key for key in ours if ours[key] != theirs[key]]
         if cell.dataset != first.dataset or cell.candidates != first.candidates:
             differing += ["dataset or candidates"]
         if differing:

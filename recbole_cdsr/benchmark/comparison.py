@@ -18,6 +18,7 @@ import pandas as pd
 from recbole_cdsr.benchmark.collect import BASELINE, DONE, Cell
 from recbole_cdsr.benchmark.row_scores import RowScores
 from recbole_cdsr.benchmark.significance import bootstrap_intervals, holm, wilcoxon
+from recbole_cdsr.config_saved import NOT_TRAINING
 
 METRIC = "ndcg@10"
 LEVEL = 0.05
@@ -179,9 +180,24 @@ def role_of(cells: Sequence[Cell]) -> str:
     return next((cell for cell in cells if cell.state == DONE), cells[0]).role
 
 
+def judged_by(cell: Cell) -> dict[str, str]:
+    """How a cell's targets were ranked: the values of `JUDGED_BY` as text."""
+    values = {key: cell.result["config"].get(key) for key in JUDGED_BY}
+    # `recbole` means one thing for a general model and another for a sequential one.
+    values["exclude_history"] = cell.result.get("excludes_history", values["exclude_history"])
+    return {key: str(value) for key, value in values.items()}
+
+
 def _way_of_selection(cell: Cell) -> tuple[str, ...]:
     config = cell.result["config"]
-    return (*(str(config.get(key)).lower() for key in _SELECTED_BY), cell.candidates[0])
+    selected_by = (str(config.get(key)).lower() for key in _SELECTED_BY)
+    return (*selected_by, *judged_by(cell).values(), cell.candidates[0])
+
+
+def _trained_by(cell: Cell) -> str:
+    """What a cell was trained with, but for its seed: what the grid says of it, and what came of that."""
+    config = {key: value for key, value in cell.result["config"].items() if key not in NOT_TRAINING and key != "seed"}
+    return json.dumps([cell.settings, config], sort_keys=True, default=str)
 
 
 def _obstacles(cells: Sequence[Cell]) -> list[str]:
@@ -190,7 +206,7 @@ def _obstacles(cells: Sequence[Cell]) -> list[str]:
     capped = [str(cell.seed) for cell in cells if cell.budget]
     if capped:
         found.append(f"budget: the cap on epochs ended training of seed {', '.join(capped)}")
-    if len({json.dumps(cell.settings, sort_keys=True, default=str) for cell in cells}) > 1:
+    if len({_trained_by(cell) for cell in cells}) > 1:
         found.append("its seeds ran with different settings")
     if len(cells) < FEWEST_SEEDS:
         found.append(f"{len(cells)} finished seed{'s'[: len(cells) != 1]}, a claim needs {FEWEST_SEEDS}")
@@ -207,8 +223,8 @@ def _incomparable(
         return f"not judged among {candidates}"
     if not scores.judges_the_same(against):
         return "judged on other test rows than the reference"
-    configs = [cell.result["config"] for cell in (*own, *others)]
-    differing = [key for key in JUDGED_BY if len({str(config.get(key)) for config in configs}) > 1]
+    ways = [judged_by(cell) for cell in (*own, *others)]
+    differing = [key for key in JUDGED_BY if len({way[key] for way in ways}) > 1]
     return f"judged with another {', '.join(differing)} than the reference" if differing else ""
 
 

@@ -108,6 +108,22 @@ class CrossDomainMixin:
         )
         loading.check_lengths(self.inter_feat, self._files[0], self.uid_field, remedy, self._kept_rows)
 
+    def _filter_by_field_value(self) -> None:
+        before = {id(feat): feat[field] for feat, field in self._described()}
+        super()._filter_by_field_value()
+        # RecBole leaves it to filter_inter_by_user_or_item that interactions go with their users and items.
+        kept = np.ones(len(self.inter_feat), dtype=bool)
+        for (feat, field), tokens in zip(self._described(), before.values(), strict=True):
+            dropped = tokens[~tokens.isin(feat[field])]
+            kept &= ~self.inter_feat[field].isin(dropped).to_numpy()
+        if not kept.all():
+            self.inter_feat.drop(self.inter_feat.index[~kept], inplace=True)
+
+    def _described(self) -> list[tuple[pd.DataFrame, str]]:
+        """The tables of users and items that there are, with the field of their tokens."""
+        tables = ((self.user_feat, self.uid_field), (self.item_feat, self.iid_field))
+        return [(feat, field) for feat, field in tables if feat is not None]
+
     def _filter_by_inter_num(self) -> None:
         # RecBole counts every user and item in Python even when there is nothing to filter.
         if loading.counts_are_filtered(self.config):

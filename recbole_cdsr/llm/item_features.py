@@ -73,7 +73,9 @@ def build_item_features(
 def read_items(settings: FeatureSettings) -> pd.DataFrame:
     """The `.item` file as text, the domain in the column `domain` whatever the file calls it."""
     frame = read_item_text(settings.dataset_dir, settings.dataset_name)
-    return frame.rename(columns={settings.domain_field: "domain"})
+    if settings.domain_field != "domain":  # a column of that name is something else
+        frame = frame.drop(columns="domain", errors="ignore").rename(columns={settings.domain_field: "domain"})
+    return frame
 
 
 def item_source(settings: FeatureSettings, frame: pd.DataFrame) -> store.FeatureSet:

@@ -87,10 +87,15 @@ class FullScores:
 
 def protocol_evaluator(config: CDSRConfig, rows: EvaluationRows) -> ProtocolEvaluator:
     """The evaluator of a split as the configuration wants it."""
+    return ProtocolEvaluator(config, rows, excludes_history(config))
+
+
+def excludes_history(config: CDSRConfig) -> bool:
+    """Whether a row's history is left out of its candidates; `recbole` is what RecBole does for such a model."""
     exclude = config["exclude_history"]
     if exclude == "recbole":  # RecBole masks the history for general models only
-        exclude = config["MODEL_TYPE"] != ModelType.SEQUENTIAL
-    return ProtocolEvaluator(config, rows, exclude)
+        return config["MODEL_TYPE"] != ModelType.SEQUENTIAL
+    return exclude
 
 
 def score_rows(

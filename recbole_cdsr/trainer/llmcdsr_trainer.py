@@ -70,6 +70,12 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
                 self.notes.setdefault("pre-training", {})[train_data._dataset.domain_names[domain]] = aligned.provenance
         return super().fit(train_data, *args, **kwargs)
 
+    @property
+    def ended_by_cap(self) -> bool:
+        """Whether a cap on epochs ended training, or the pre-training of a domain, while it might have improved."""
+        capped = any(of_domain.get("capped") for of_domain in self.notes.get("pre-training", {}).values())
+        return capped or super().ended_by_cap
+
     def _material_of(self, dataset: Any) -> dict[str, str | None]:
         material = super()._material_of(dataset)
         if self.model.augmentation == "none":

@@ -97,7 +97,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.pth"
     if path.is_file():
-        return _reused(path, made_from, name)
+        return _reused(path, made_from, name, settings)
     if not len(sequences.trained):
         raise DataError(
             f"Domain {name} has no user with two training items in it; LLMCDSR cannot be pre-trained there."
@@ -106,7 +106,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     logger = logging.getLogger()
     with one_at_a_time(path.with_suffix(".lock"), f"Pre-training of {name}"):
         if path.is_file():  # trained while this run waited
-            return _reused(path, made_from, name)
+            return _reused(path, made_from, name, settings)
         logger.info(
             f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
             f"{settings.epochs} epochs, {settings.stopping_step} without a better one …"
@@ -123,7 +123,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
             raise FeatureError(str(error)) from error
         path.with_suffix(".unfinished").unlink(missing_ok=True)
     logger.info(f"Pre-training of {name}: done in {perf_counter() - began:.0f} s, {_said(result)} ({path}).")
-    return AlignedDomain(result.projection, result.items, result.provenance | {"key": key})
+    return _told(result, key, settings)
 
 
 def _patient(settings: PretrainingSettings, config: Any, n_sequences: int) -> PretrainingSettings:
@@ -133,18 +133,26 @@ def _patient(settings: PretrainingSettings, config: Any, n_sequences: int) -> Pr
     return replace(settings, stopping_step=patience(settings.stopping_step, updates, steps_per_epoch))
 
 
-def _reused(path: Path, made_from: dict[str, Any], name: str) -> AlignedDomain:
-    found = _read(path, made_from)
+def _reused(path: Path, made_from: dict[str, Any], name: str, settings: PretrainingSettings) -> AlignedDomain:
+    found = _read(path, made_from, settings)
     logging.getLogger().info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
     return found
 
 
-def _read(path: Path, made_from: dict[str, Any]) -> AlignedDomain:
+def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> AlignedDomain:
+    """The domain with the key of its file, and whether `pretrain_epochs` ended it before its patience did."""
+    said = domain.provenance
+    waited = said["epochs"] - said["best_epoch"]
+    capped = said["hit@10"] is not None and said["epochs"] >= settings.epochs and waited <= settings.stopping_step
+    return AlignedDomain(domain.projection, domain.items, said | {"capped": capped, "key": key})
+
+
+def _read(path: Path, made_from: dict[str, Any], settings: PretrainingSettings) -> AlignedDomain:
     state = load_checkpoint(path)
     if state.get("made_from") != made_from or not {"projection", "items", "provenance"} <= state.keys():
         raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
-    key = path.stem.rsplit("-", 1)[-1]
-    return AlignedDomain(state["projection"], state["items"], state["provenance"] | {"key": key})
+    found = AlignedDomain(state["projection"], state["items"], state["provenance"])
+    return _told(found, path.stem.rsplit("-", 1)[-1], settings)
 
 
 def _said(domain: AlignedDomain) -> str:

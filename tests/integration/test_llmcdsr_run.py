@@ -79,6 +79,19 @@ def test_every_stage_runs_and_the_second_run_starts_at_stage_3(mixed, run, caplo
     assert messages(caplog, "Pre-training of books: done")  # another content
 
 
+def test_a_pretraining_that_its_cap_ended_makes_a_budget_run(mixed, run):
+    dataset, settings = mixed
+    patient = settings | {"stopping_step": 1, "stopping_updates": 0, "epochs": 60, "learning_rate": 0.05}
+    for _ in ("trained", "from the kept file"):
+        result = run("LLMCDSR", dataset, **patient | {"pretrain_epochs": 2, "pretrain_stopping_step": 5})
+        assert result["epochs"] < 60
+        assert [of["capped"] for of in result["notes"]["pre-training"].values()] == [True, True]
+        assert result["budget"] is True
+    waited = run("LLMCDSR", dataset, **patient | {"pretrain_epochs": 60, "pretrain_stopping_step": 0})
+    assert [of["capped"] for of in waited["notes"]["pre-training"].values()] == [False, False]
+    assert waited["budget"] is False
+
+
 def test_one_checkpoint_per_domain(mixed, run):
     dataset, settings = mixed
     result = run("LLMCDSR", dataset, **settings, select="per_domain")

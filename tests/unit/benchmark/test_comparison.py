@@ -85,6 +85,39 @@ def test_seeds_with_different_settings_support_no_claim(example):
     assert comparison.no_claim["LLM4CDSR"] == "its seeds ran with different settings"
 
 
+def test_seeds_that_ran_differently_support_no_claim_whatever_the_grid_says(example):
+    path = example / "cells" / "shop" / "LLM4CDSR" / "seed-2" / "result.json"
+    content = json.loads(path.read_text())
+    content["config"] |= {"hidden_size": 8, "gpu_id": "1", "seed": 2}
+    path.write_text(json.dumps(content))
+    assert comparison_of(example).no_claim["LLM4CDSR"] == "its seeds ran with different settings"
+    del content["config"]["hidden_size"]  # where it ran and with which seed does not count
+    path.write_text(json.dumps(content))
+    assert "LLM4CDSR" not in comparison_of(example).no_claim
+
+
+def test_recboles_exclusion_of_histories_is_what_it_comes_to(tmp_path, cell):
+    recbole = {"exclude_history": "recbole"}
+    for seed in (1, 2, 3):
+        cell(tmp_path, "Pop", seed, {"book": [3] * 8}, config=recbole, excludes_history=True)
+        cell(tmp_path, "LeCDSR", seed, {"book": [1] * 8}, config=recbole, excludes_history=False)
+        cell(tmp_path, "LLM4CDSR", seed, {"book": [1] * 8}, excludes_history=True)
+    comparison = comparison_of(tmp_path)
+    assert comparison.not_compared == {"LeCDSR": "judged with another exclude_history than the reference"}
+    assert comparison.mark("LLM4CDSR", "book") == "*"
+
+
+@pytest.mark.parametrize("change", [{"candidate_domains": "all"}, {"eval_seed": 5}, {"ties": "recbole"}])
+def test_validation_under_another_protocol_chooses_no_baseline(tmp_path, cell, change):
+    for seed in (1, 2, 3):
+        cell(tmp_path, "BPR", seed, {"book": [1] * 8}, best_valid_score=0.9, config=change)
+        cell(tmp_path, "SASRec", seed, {"book": [1] * 8}, best_valid_score=0.3)
+        cell(tmp_path, "LeCDSR", seed, {"book": [3] * 8})
+    reference = comparison_of(tmp_path).reference
+    assert reference.label is None
+    assert reference.problem
+
+
 def test_two_seeds_of_the_reference_support_no_claim(example):
     forget(example, "BPR", 3)
     comparison = comparison_of(example)

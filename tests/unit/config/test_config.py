@@ -150,6 +150,16 @@ class TestDataPath:
 
 
 class TestNegatives:
+    @pytest.mark.parametrize("model", ["BPR", "NeuMF"])
+    def test_without_a_distribution_they_are_uniform(self, model):
+        config = make(model, settings={"train_neg_sample_args": {"sample_num": 3}})
+        assert config["train_neg_sample_args"]["distribution"] == "uniform"
+        assert config["train_neg_sample_args"]["sample_num"] == 3
+
+    def test_a_sequential_model_that_learns_from_pairs_needs_them(self):
+        with pytest.raises(ConfigError, match=r"train_neg_sample_args is null .* SASRec learns from pairs"):
+            make("SASRec", settings={"loss_type": "BPR", "train_neg_sample_args": None})
+
     NONE = "none"
 
     def distribution(self, model, **settings) -> str:
@@ -177,6 +187,21 @@ class TestNegatives:
             make("BPR", settings={"train_neg_sample_args": {"distribution": "normal"}})
 
 
+class TestKeysOfOtherModels:
+    @pytest.mark.parametrize(
+        ("model", "key"),
+        [("SASRecBCE", "n_negatives"), ("LLM4CDSR", "positions"), ("LeCDSR", "n_layers"), ("LLMCDSR", "inner_size")],
+    )
+    def test_ours_say_that_they_do_not_read_it(self, model, key):
+        config = make(model, command_line=[f"--{key}=3"])
+        said = f"{key} (from the command line) is a setting of other models; {model} does not read it."
+        assert config.warnings == [said]
+
+    def test_what_all_models_read_is_not_warned_of(self):
+        keys = {"learner": "adam", "weight_decay": 0.1, "trim_windows": True, "llm_batch_size": 8, "tail_ratio": 0.1}
+        assert make("LeCDSR", settings=keys).warnings == []
+
+
 class TestEvalArgs:
     FIXED = {"split": {"LS": "valid_and_test"}, "order": "TO", "group_by": "user"}  # noqa: RUF012
 
@@ -201,7 +226,7 @@ class TestEvalArgs:
     def test_explicit_candidates_win_over_mode(self):
         config = make(command_line=["--eval_candidates=[full,uni50]", "--eval_args={mode: uni100}"])
         assert config["eval_candidates"] == ["full", "uni50"]
-        assert "eval_args.mode" in config.notices[0]
+        assert "eval_args.mode" in config.warnings[0]
 
     def test_eval_args_of_several_sources_are_merged(self, tmp_path):
         file = write(tmp_path / "a.yaml", "eval_args:\n  split: {'LS': 'valid_and_test'}\n  mode: uni7\n")

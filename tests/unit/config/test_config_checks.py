@@ -194,6 +194,10 @@ class TestMetrics:
         assert "the defaults" in refusal(settings={"topk": [5]})
         assert make(settings={"topk": 5, "valid_metric": "mrr@5"})["valid_metric"] == "MRR@5"
         assert make(settings={"metrics": "GAUC", "valid_metric": "gauc"})["valid_metric"] == "GAUC"
+        for name in ("ItemCoverage", "GiniIndex", "AveragePopularity", "ShannonEntropy", "TailPercentage"):
+            given = {"metrics": [name], "topk": 10}
+            assert make(settings=given | {"valid_metric": f"{name}@10"})["valid_metric"] == f"{name}@10"
+            assert f"but metrics and topk give {name}@10" in refusal(settings=given | {"valid_metric": name})
 
     def test_one_domain_and_every_domain_exclude_each_other(self):
         assert make(settings={"select": "per_domain"})["select"] == "per_domain"

@@ -62,6 +62,26 @@ class TestNothingIsEvaluated:
         assert trace.exists()
 
 
+class TestFingerprint:
+    def test_the_optimisers_own_betas_are_as_none_given(self):
+        base = make("SASRecBCE")
+        assert base["adam_betas"] == [0.9, 0.999]
+        assert base.fingerprint() == make("SASRecBCE", settings={"adam_betas": None}).fingerprint()
+        assert base.fingerprint() != make("SASRecBCE", settings={"adam_betas": [0.9, 0.98]}).fingerprint()
+
+    def test_rounding_counts_for_validations_are_compared_as_they_are_rounded(self):
+        base = make("BPR").fingerprint()
+        assert make("BPR", settings={"metric_decimal_place": 4}).fingerprint() == base
+        assert make("BPR", settings={"metric_decimal_place": 1}).fingerprint() != base
+
+    def test_what_others_put_into_a_configuration_is_not_saved(self):
+        config = make("BERT4Rec")
+        before = config.plain()
+        config["MASK_INDEX"] = 7  # as RecBole's transform does
+        assert config.plain() == before
+        assert CDSRConfig.from_plain(config.plain()).fingerprint() == make("BERT4Rec").fingerprint()
+
+
 class TestInjection:
     def test_keys_that_nothing_reads_make_no_other_run(self):
         assert make("SASRec").fingerprint() == make("SASRec", settings={"llm_adapter_hidden": 8}).fingerprint()

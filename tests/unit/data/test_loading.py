@@ -190,6 +190,7 @@ def test_other_names_of_the_columns(write, load):
     names = {"USER_ID_FIELD": "reader", "ITEM_ID_FIELD": "book", "TIME_FIELD": "seconds", "DOMAIN_FIELD": "shelf"}
     columns = {"inter": ["reader", "book", "seconds"], "item": ["book", "shelf"]}
     refused(load, "line 7: user 'u3'", load_col=columns, **names)
+    refused(load, "line 7: user 'u3'", **names)  # the columns that are needed are loaded under their names
     data = load("GRU4Rec", load_col=columns, user_inter_num_interval="[2,inf)", **names)
     assert data.domain_names == ["a", "b"]
     assert "book_list" in data.build()[2][:]
@@ -207,6 +208,19 @@ def test_lines_are_those_of_the_file_after_filters(write, load):
     """The filter by time drops two rows and leaves u2 with one."""
     write(inter=[INTER_HEADER, "u1\ta1\t1", "u1\tb1\t-5", "u1\ta2\t3", "u2\tb2\t-1", "", "u2\ta1\t2"])
     refused(load, "tiny.inter, line 7: user 'u2'", val_interval={"timestamp": "[0,inf)"})
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_interactions_go_with_their_users_and_items(write, load, model):
+    folder = write(inter=[INTER_HEADER, *INTER, "u3\ta1\t1", "u3\tb1\t2", "u3\ta2\t3"])
+    ages = ["user_id:token\tage:float", "u1\t20", "u2\t20", "u3\t60"]
+    (folder / "tiny.user").write_text("\n".join(ages) + "\n", encoding="utf-8")
+    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "domain"], "user": ["user_id", "age"]}
+    whole = load(model, load_col=columns)
+    young = load(model, load_col=columns, val_interval={"age": "[0,30]"})
+    assert (whole.user_num, young.user_num) == (4, 3)
+    assert young.inter_num == whole.inter_num - 3
+    assert "u3" not in young.field2token_id["user_id"]
 
 
 def test_filters_that_leave_one_domain(write, load):
