@@ -119,6 +119,7 @@ def read_new_items(path: Path, run: TrainedRun, features_file: Path | None = Non
     frame = frame.reindex(columns=[column for column in known if column in frame])
     names = run.data.domain_names
     domains = np.array([names.index(name) for name in frame["domain"]], dtype=np.int64)
+    run.model_of(names[0])  # which of the features are read, an injected model says when it is built
     width = run.data.llm_features.items.shape[1]
     if features_file is not None:
         matrix = np.array(load_matrix(features_file, len(frame), width, "--new-item-features", path.name))

@@ -75,7 +75,7 @@ def test_users_whose_generations_are_empty_are_left_out(apart, run, caplog, noth
         result = run("LLMCDSR", apart, **SETTINGS, llm_base_url=service.url)
     assert messages(caplog, "8 of 16 have fewer than 3 different names and are left out")
     assert messages(caplog, "Augmentation: 8 users with generated names")
-    assert messages(caplog, "No user has generated names for domain books: nothing is recalled into it.")
+    assert messages(caplog, "No training row has generated names for domain books: nothing is recalled into it.")
     assert np.isfinite(result["train_losses"]).all()
 
 
