@@ -43,7 +43,8 @@ def label(result: dict) -> str:
     name = result.get("variant", result["model"])
     if result["config"].get("llm_permute_seed") is not None and result["features"]:
         name += " (permuted text)"
-    given = (argument[2:].partition("=") for argument in result["command"].split() if argument.startswith("--"))
+    # Sorted, so that it does not matter in which order a command said it.
+    given = sorted(argument[2:].partition("=") for argument in result["command"].split() if argument.startswith("--"))
     return ", ".join([name, *(f"`{key}: {value}`" for key, _, value in given if key not in NOT_THE_MODEL)])
 
 
