@@ -15,10 +15,11 @@ from logging import Logger, getLogger
 from typing import Any
 
 from recbole.config import Config
-from recbole.utils import InputType, ModelType
+from recbole.utils import ModelType
 
 from recbole_cdsr import config_checks as checks
 from recbole_cdsr import config_evaluation as evaluation
+from recbole_cdsr import config_negatives as negatives
 from recbole_cdsr import config_saved
 from recbole_cdsr.config_names import (
     LAUNCHER_KEYS,
@@ -264,7 +265,14 @@ class CDSRConfig(Config):
         final = self.final_config_dict
         checks.check_model_reads_no_pickle(self.model, final)
         self._settle_evaluation(final)
-        self._settle_negatives(final)
+        final["train_neg_sample_args"] = negatives.settled(
+            self.model,
+            self.model_class,
+            final,
+            self._effective("train_neg_sample_args"),
+            "train_neg_sample_args" in self._settings,
+            self.notices,
+        )
         self._settle_rows(final)
         self._settle_patience(final)
         self.notices += check_injection(self.model, self.model_class, final)
@@ -306,40 +314,6 @@ class CDSRConfig(Config):
         final["valid_metric"] = evaluation.check_valid_metric(
             self._effective("valid_metric"), final["metrics"], final["topk"], final["select"]
         )
-
-    def _settle_negatives(self, final: dict[str, Any]) -> None:
-        setting = self._settings.get("train_neg_sample_args")
-        value = final.get("train_neg_sample_args")
-        given = value.get("distribution", "uniform") if isinstance(value, dict) else value
-        if given in (None, "None", "none"):
-            value = None
-        is_ours = getattr(self.model_class, "rows_per", None) is not None
-        cross_entropy = final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"
-        if is_ours or cross_entropy:
-            if setting is not None and value is not None:
-                reason = "draws its negatives itself" if is_ours else "scores all items (loss_type is CE)"
-                self.notices.append(f"train_neg_sample_args is not used: {self.model} {reason}.")
-            value = None
-        elif value is None and (
-            getattr(self.model_class, "input_type", None) == InputType.PAIRWISE or final.get("loss_type") == "BPR"
-        ):
-            raise ConfigError(
-                f"train_neg_sample_args is null {checks.as_origin(self._effective('train_neg_sample_args').origin)}, "
-                f"but {self.model} learns from pairs; remove it."
-            )
-        elif value is not None:
-            if not isinstance(value, dict) or value.get("distribution", "uniform") not in (
-                "uniform",
-                "popularity",
-            ):
-                raise checks.fault(
-                    "train_neg_sample_args",
-                    self._effective("train_neg_sample_args"),
-                    "a mapping such as {distribution: uniform, sample_num: 1}, with the distribution uniform or "
-                    "popularity",
-                )
-            value = {"distribution": "uniform", **value}
-        final["train_neg_sample_args"] = value
 
     def _settle_rows(self, final: dict[str, Any]) -> None:
         if final["MODEL_TYPE"] == ModelType.SEQUENTIAL and not final["repeatable"]:

@@ -1,0 +1,60 @@
+"""What `train_neg_sample_args` comes to for a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from recbole.utils import InputType, ModelType
+
+from recbole_cdsr.config_checks import as_origin, fault
+from recbole_cdsr.config_values import Setting
+from recbole_cdsr.errors import ConfigError
+
+
+def settled(
+    model: str, model_class: type, final: Mapping[str, Any], setting: Setting, was_given: bool, notices: list[str]
+) -> dict[str, Any] | None:
+    """The value that RecBole's loaders are to find.
+
+    Parameters
+    ----------
+    model, model_class
+        Of the run.
+    final
+        The configuration so far: `MODEL_TYPE`, `loss_type` and `train_neg_sample_args` are read.
+    setting
+        `train_neg_sample_args` with its origin.
+    was_given
+        Whether a user gave it.
+    notices
+        Gets a sentence where what was given is not used.
+
+    Raises
+    ------
+    ConfigError
+        The model needs negatives and is given none, or the value is no such mapping.
+    """
+    value = final.get("train_neg_sample_args")
+    distribution = value.get("distribution", "uniform") if isinstance(value, dict) else value
+    if distribution in (None, "None", "none"):
+        value = None
+    is_ours = getattr(model_class, "rows_per", None) is not None
+    if is_ours or (final["MODEL_TYPE"] == ModelType.SEQUENTIAL and final.get("loss_type") == "CE"):
+        if was_given and value is not None:
+            reason = "draws its negatives itself" if is_ours else "scores all items (loss_type is CE)"
+            notices.append(f"train_neg_sample_args is not used: {model} {reason}.")
+        return None
+    if value is None:
+        if getattr(model_class, "input_type", None) == InputType.PAIRWISE or final.get("loss_type") == "BPR":
+            raise ConfigError(
+                f"train_neg_sample_args is null {as_origin(setting.origin)}, but {model} learns from pairs; remove it."
+            )
+        return None
+    if not isinstance(value, dict) or distribution not in ("uniform", "popularity"):
+        raise fault(
+            "train_neg_sample_args",
+            setting,
+            "a mapping such as {distribution: uniform, sample_num: 1}, with the distribution uniform or popularity",
+        )
+    return {"distribution": "uniform", **value}
