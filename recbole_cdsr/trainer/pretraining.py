@@ -89,6 +89,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     made_from = {
         "format": FORMAT,
         "domain": name,
+        "place": domain,  # among the domains, which seeds it
         "sequences_sha256": sequences.sha256(),
         "texts_sha256": hashlib.sha256(texts.data).hexdigest(),
         "thread": thread,

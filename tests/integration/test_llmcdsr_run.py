@@ -92,6 +92,21 @@ def test_a_pretraining_that_its_cap_ended_makes_a_budget_run(mixed, run):
     assert waited["budget"] is False
 
 
+def test_domains_in_another_order_are_pretrained_anew_for_their_seed_is_another(mixed, run, tmp_path, caplog):
+    dataset, settings = mixed
+    run("LLMCDSR", dataset, **settings)
+    file = dataset.folder / f"{dataset.name}.item"
+    header, *lines = file.read_text(encoding="utf-8").splitlines()
+    half = len(lines) // 2
+    file.write_text("\n".join([header, *lines[half:], *lines[:half]]) + "\n", encoding="utf-8")
+    matrix = np.load(settings["item_features_file"])
+    np.save(tmp_path / "swapped.npy", np.concatenate([matrix[half:], matrix[:half]]))
+    caplog.clear()
+    run("LLMCDSR", dataset, **settings | {"item_features_file": str(tmp_path / "swapped.npy")})
+    assert messages(caplog, "Pre-training of books: done")
+    assert not messages(caplog, "Pre-training of books: reused")
+
+
 def test_one_checkpoint_per_domain(mixed, run):
     dataset, settings = mixed
     result = run("LLMCDSR", dataset, **settings, select="per_domain")
