@@ -118,7 +118,7 @@ def known_keys() -> frozenset[str]:
     for folder in (recbole_folder() / "properties", props_folder()):
         for path in folder.rglob("*.yaml"):
             if path.name not in urls:
-                keys.update(re.findall(r"^([A-Za-z_][\w-]*)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
+                keys |= _keys_of_file(path)
     for folder in (recbole_folder(), Path(__file__).parent):
         for path in folder.rglob("*.py"):
             keys.update(re.findall(r"config\[[\"']([\w-]+)[\"']\]", path.read_text(encoding="utf-8")))
@@ -128,12 +128,13 @@ def known_keys() -> frozenset[str]:
 @functools.cache
 def keys_of_models() -> frozenset[str]:
     """Every key that the YAML of some model, RecBole's or ours, states a default for."""
-    texts = [
-        path.read_text(encoding="utf-8")
-        for folder in (recbole_folder() / "properties", props_folder())
-        for path in (folder / "model").glob("*.yaml")
-    ]
-    return frozenset(key for text in texts for key in re.findall(r"^([A-Za-z_][\w-]*)\s*:", text, re.MULTILINE))
+    folders = (recbole_folder() / "properties" / "model", props_folder() / "model")
+    return frozenset().union(*(_keys_of_file(path) for folder in folders for path in folder.glob("*.yaml")))
+
+
+def _keys_of_file(path: Path) -> set[str]:
+    """The keys at the left edge of a YAML file."""
+    return set(re.findall(r"^([A-Za-z_][\w-]*)\s*:", path.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def data_folder(root: str | os.PathLike[str], dataset: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,22 @@ class TrainedRun:
 
     def _check_material(self, *names: str) -> None:
         now = material_of(self.data)
-        changed = [name for name in names if name in self._material and self._material[name] != now[name]]
+        self.check_learnt_from({name: now[name] for name in names})
+
+    def check_learnt_from(self, now: Mapping[str, str | None]) -> None:
+        """Refuse material that is not what the run learnt from; what it does not say is not compared.
+
+        Parameters
+        ----------
+        now
+            SHA-256 by name, as `material_of` gives it.
+
+        Raises
+        ------
+        CheckpointError
+            The run learnt from other material.
+        """
+        changed = [name for name, digest in now.items() if name in self._material and self._material[name] != digest]
         if changed:
             raise CheckpointError(
                 f"The run in {self.saved.folder} was trained on other {' and '.join(changed)} than those of "

@@ -27,7 +27,7 @@ BETTER, WORSE = "*", "†"
 OVERALL = "all rows"  # with a blank, which the name of a domain never has
 
 # What must be equal for two models to have ranked the same candidates, and for two validation scores to compare.
-JUDGED_BY = ("eval_seed", "exclude_history", "candidate_domains", "ties")
+_JUDGED_BY = ("eval_seed", "exclude_history", "candidate_domains", "ties")
 _SELECTED_BY = ("valid_metric", "select")
 
 
@@ -181,8 +181,8 @@ def role_of(cells: Sequence[Cell]) -> str:
 
 
 def judged_by(cell: Cell) -> dict[str, str]:
-    """How a cell's targets were ranked: the values of `JUDGED_BY` as text."""
-    values = {key: cell.result["config"].get(key) for key in JUDGED_BY}
+    """How a cell's targets were ranked: the values of `_JUDGED_BY` as text."""
+    values = {key: cell.result["config"].get(key) for key in _JUDGED_BY}
     # `recbole` means one thing for a general model and another for a sequential one.
     values["exclude_history"] = cell.result.get("excludes_history", values["exclude_history"])
     return {key: str(value) for key, value in values.items()}
@@ -224,7 +224,7 @@ def _incomparable(
     if not scores.judges_the_same(against):
         return "judged on other test rows than the reference"
     ways = [judged_by(cell) for cell in (*own, *others)]
-    differing = [key for key in JUDGED_BY if len({way[key] for way in ways}) > 1]
+    differing = [key for key in _JUDGED_BY if len({way[key] for way in ways}) > 1]
     return f"judged with another {', '.join(differing)} than the reference" if differing else ""
 
 

@@ -19,7 +19,8 @@ import yaml
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.files import replacing
 
-_KIND_NAMES = {"pseudo": "pseudo items"}
+# Kinds of features, as a reader is told of them.
+FEATURE_NAMES = {"items": "items", "profiles": "profiles", "pseudo": "pseudo items"}
 QUANTILES = {"min": 0.0, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95, "max": 1.0}
 
 
@@ -134,7 +135,7 @@ class DatasetCard:
             )
             lines.append(f"  split        {self.split}" + (f" ({counts})" if counts else ""))
         lines += [
-            f"  features     {_KIND_NAMES.get(kind, kind)} made by {entry['made_by']} with {entry['encoder']}"
+            f"  features     {FEATURE_NAMES.get(kind, kind)} made by {entry['made_by']} with {entry['encoder']}"
             for kind, entries in self.features.items()
             for entry in entries
         ]

@@ -109,11 +109,13 @@ class CrossDomainMixin:
         loading.check_lengths(self.inter_feat, self._files[0], self.uid_field, remedy, self._kept_rows)
 
     def _filter_by_field_value(self) -> None:
-        before = {id(feat): feat[field] for feat, field in self._described()}
+        before = [feat[field] for feat, field in self._described()]
         super()._filter_by_field_value()
+        if self.config["val_interval"] is None:
+            return
         # RecBole leaves it to filter_inter_by_user_or_item that interactions go with their users and items.
         kept = np.ones(len(self.inter_feat), dtype=bool)
-        for (feat, field), tokens in zip(self._described(), before.values(), strict=True):
+        for (feat, field), tokens in zip(self._described(), before, strict=True):
             dropped = tokens[~tokens.isin(feat[field])]
             kept &= ~self.inter_feat[field].isin(dropped).to_numpy()
         if not kept.all():

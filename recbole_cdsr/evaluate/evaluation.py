@@ -124,6 +124,7 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
     files = {name: results.run_directory(path) for name, path in checkpoints.items()}
     epochs = {name: _epoch(path) for name, path in checkpoints.items()}
     one = len(set(files.values())) == 1
+    own = _own_result(run.saved.folder)
     result = results.header(run.config, run.data)
     before, now = run.saved.settings, result["config"]
     now["valid_metric"] = before["valid_metric"]  # what selected the checkpoint
@@ -134,7 +135,7 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
             "trained": False,
             "changed": changed,
         },
-        "pseudo_items": _said_by_the_run(run.saved.folder, "pseudo_items"),  # which judging does not read
+        "pseudo_items": own.get("pseudo_items"),  # which judging does not read
         "injection": getattr(run.model_of(run.data.domain_names[0]), "llm_injection", None),
         "best_valid_score": None,
         "best_valid": valid.flat(),
@@ -142,7 +143,7 @@ def _result(run: TrainedRun, valid: EvaluationReport, test: EvaluationReport) ->
         "test": test.as_result_dict(),
         "notes": {},
         "epochs": 0,
-        "budget": _said_by_the_run(run.saved.folder, "budget"),  # whether a cap on epochs ended its training
+        "budget": own.get("budget"),  # whether a cap on epochs ended its training
         "train_losses": [],
         "valid_scores": [],
         "run_dir": results.run_directory(run.saved.folder),
@@ -157,9 +158,10 @@ def _epoch(checkpoint: Path) -> int | None:
     return epoch if epoch >= 0 else None
 
 
-def _said_by_the_run(folder: Path, key: str) -> Any:
-    """An entry of the run's own result; None where there is none."""
+def _own_result(folder: Path) -> dict[str, Any]:
+    """The run's own result; empty where there is none."""
     try:
-        return json.loads((folder / "result.json").read_text(encoding="utf-8")).get(key)
-    except (OSError, ValueError, AttributeError):
-        return None
+        content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -136,12 +136,7 @@ class RecallView:
                 f"{path} was trained with augmentation: {config['augmentation']}; nothing is recalled."
             )
         run = TrainedRun(saved, config)
-        learnt = (saved.material or {}).get("pseudo items")
-        if learnt not in (None, pseudo_items_sha256(run.data.pseudo_items)):
-            raise CheckpointError(
-                f"{path} was trained on other pseudo items than those of '{run.data.dataset_name}' now; restore "
-                "them or train anew."
-            )
+        run.check_learnt_from({"pseudo items": pseudo_items_sha256(run.data.pseudo_items)})
         return cls(config, run.data, run.model_of(run.data.domain_names[0]))
 
     def described(self) -> str:

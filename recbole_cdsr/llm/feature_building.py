@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from recbole_cdsr.data.card import FEATURE_NAMES
 from recbole_cdsr.data.card_features import note_features
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import ConfigError, FeatureError
@@ -92,11 +93,11 @@ def plan(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None = N
         if feature == "items":
             continue
         if not questions.by_llm(feature):
-            lines.append(f"{_NAMES[feature]}: made offline or not wanted; nothing is asked and nothing costs")
+            lines.append(f"{FEATURE_NAMES[feature]}: made offline or not wanted; nothing is asked and nothing costs")
         elif feature == "profiles" and unmade and questions.vectors_are_needed:
             lines.append(
-                f"{_NAMES[feature]}: interest clusters are made of the items' vectors, which are not there yet; build "
-                "them with --what=items, then plan again"
+                f"{FEATURE_NAMES[feature]}: interest clusters are made of the items' vectors, which are not there yet; "
+                "build them with --what=items, then plan again"
             )
         else:
             lines += _request_plan(questions, feature, part)
@@ -104,7 +105,7 @@ def plan(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None = N
 
 
 def _request_plan(questions: _Questions, feature: str, shard: Shard | None) -> list[str]:
-    with asking_for(questions.settings.generator_settings(), _NAMES[feature], shard, plan_only=True) as asking:
+    with asking_for(questions.settings.generator_settings(), FEATURE_NAMES[feature], shard, plan_only=True) as asking:
         questions.ask(feature, asking)
     lines = []
     for step in asking.steps:
@@ -112,7 +113,7 @@ def _request_plan(questions: _Questions, feature: str, shard: Shard | None) -> l
         lines.append(f"{step.name}{guess if step.stands_on_guesses else ''}")
         lines += [f"  {line}" for line in str(step.plan).splitlines()]
     costs = [step.plan.most_cost for step in asking.steps]
-    total = f"{_NAMES[feature]}, all steps: {sum(step.plan.missing for step in asking.steps):,} requests to ask"
+    total = f"{FEATURE_NAMES[feature]}, all steps: {sum(step.plan.missing for step in asking.steps):,} requests to ask"
     lines.append(total + ("" if None in costs else f", at most {sum(costs):.4f}"))
     return lines
 
@@ -131,7 +132,7 @@ def ask_only(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None
     lines = []
     for feature in asked:
         file = batch_file if len(asked) == 1 or batch_file is None else _one_for(batch_file, feature)
-        with asking_for(settings.generator_settings(), _NAMES[feature], part, batch_file=file) as asking:
+        with asking_for(settings.generator_settings(), FEATURE_NAMES[feature], part, batch_file=file) as asking:
             try:
                 questions.ask(feature, asking)
             except StepNotAnsweredError:
@@ -142,7 +143,7 @@ def ask_only(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None
                 )
                 continue
             where = f"shard {part} of the users" if part is not None else "all users"
-            lines.append(f"{_NAMES[feature]}: every request for {where} is asked ({asking.given_up:,} given up)")
+            lines.append(f"{FEATURE_NAMES[feature]}: every request for {where} is asked ({asking.given_up:,} given up)")
             if part is not None:
                 lines.append(
                     f"  join the caches of all shards with `recbole-cdsr features import --dataset {config['dataset']} "
@@ -175,9 +176,6 @@ def warn_of_idle_generator(config: Mapping[str, Any]) -> None:
             f"llm_generator is {config['llm_generator']}, but profile_generator is {config['profile_generator']} and "
             f"pseudo_generator {config['pseudo_generator']}, so that it is asked nothing; set one of them to llm."
         )
-
-
-_NAMES = {"items": "items", "profiles": "profiles", "pseudo": "pseudo items"}
 
 
 def _one_for(path: Path, feature: str) -> Path:

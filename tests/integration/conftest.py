@@ -18,6 +18,7 @@ import psutil
 import pytest
 import torch
 
+from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import write_atomic
 
 REPOSITORY = Path(__file__).parents[2]
@@ -261,3 +262,15 @@ def trained(module_dataset: TinyDataset, tmp_path_factory: pytest.TempPathFactor
         return results[key]
 
     return trained
+
+
+@pytest.fixture
+def recommend(tmp_path: Path) -> Callable[..., list[dict[str, Any]]]:
+    """`recommend(place, *arguments)`: the users' objects that the command writes."""
+
+    def recommend(place: str | Path, *arguments: str) -> list[dict[str, Any]]:
+        output = tmp_path / "recommended.jsonl"
+        assert main(["recommend", "--run", str(place), "--output", str(output), *arguments]) == 0
+        return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
+
+    return recommend

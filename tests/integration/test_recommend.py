@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +14,7 @@ from recbole.data.interaction import Interaction
 
 from recbole_cdsr import llm
 from recbole_cdsr.cli import main
-from recbole_cdsr.data.atomic import write_atomic
-from recbole_cdsr.recommend import recommender
 from recbole_cdsr.recommend.new_items import SCORE_WHOLE_TABLE
-from recbole_cdsr.recommend.output import JsonLinesWriter
 from recbole_cdsr.trained_run import SavedRun, TrainedRun
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 
@@ -39,18 +32,6 @@ MODELS = {
     "NeuMF": {},
     "Pop": {},
 }
-
-
-@pytest.fixture
-def recommend(tmp_path):
-    """`recommend(place, *arguments)`: the users' objects that the command writes."""
-
-    def recommend(place, *arguments):
-        output = tmp_path / "recommended.jsonl"
-        assert main(["recommend", "--run", str(place), "--output", str(output), *arguments]) == 0
-        return [json.loads(line) for line in output.read_text(encoding="utf-8").splitlines()]
-
-    return recommend
 
 
 class ByHand:
@@ -338,90 +319,6 @@ def test_held_out_users(held_out, run, recommend, capsys, caplog):
     assert "BPR has a table of users and was not trained on 'u59'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--users", "u7,u444"], "There is no user of 'tiny' named 'u444'"),
-        (["--users", "u77"], "did you mean u7"),
-        (["--users", "x", "y"], "named 'x', 'y'"),
-        (["--history", "books:1,books:99"], "There is no item of 'tiny' named 'books:99'"),
-        (["--history", ","], "the history is empty"),
-        (["--users", "u1", "--domain", "book"], "has no domain 'book'; did you mean books?"),
-        (["--users", "u1", "--topk", "0"], "--topk is 0"),
-        (["--users", ""], "--users names no user"),
-        (["--users", "[PAD]"], "There is no user of 'tiny' named '[PAD]'."),
-        (["--users", "u1", "--domain", ","], "--domain names no domain; there are books, movies."),
-        (["--users", "u1", "--output", "/dev/null"], "--output /dev/null is no regular file"),
-        (["--users", "u1", "--only-new"], "belong to --new-items"),
-        (["--users", "u1", "--hidden_size=8"], "hidden_size is no setting it could change"),
-        (["--users", "u1", "--dataset=douban"], "recommend uses the data that the model was trained on"),
-        (["--users", "u1", "--output", "nowhere/r.tsv"], "its folder is not there"),
-        ([], "one of the arguments --users --all-users --history --histories is required"),
-    ],
-)
-def test_mistakes_end_in_one_line(trained, capsys, arguments, words):
-    assert main(["recommend", "--run", trained("SASRec")["run_dir"], *arguments]) == 2
-    output = capsys.readouterr()
-    assert words in output.err
-    assert output.err.count("\n") == 1
-    assert output.out == ""
-
-
-def test_a_failure_leaves_the_former_file(trained, tmp_path, capsys):
-    state = load_checkpoint(Path(trained("SASRec")["run_dir"]) / "best.pth")
-    state["state_dict"]["item_embedding.weight"][3:] = float("nan")
-    save_checkpoint(tmp_path / "broken.pth", {key: value for key, value in state.items() if key != "format"})
-    (tmp_path / "r.tsv").write_text("former", encoding="utf-8")
-    arguments = ["--checkpoint", str(tmp_path / "broken.pth"), "--all-users", "--output", str(tmp_path / "r.tsv")]
-    assert main(["recommend", *arguments]) == 2
-    assert "gives scores that are not finite numbers" in capsys.readouterr().err
-    assert (tmp_path / "r.tsv").read_text(encoding="utf-8") == "former"
-    assert not list(tmp_path.glob("*.part"))
-
-
-@pytest.mark.parametrize("command", ["recommend", "evaluate", "explain"])
-@pytest.mark.parametrize("option", ["--run", "--checkpoint"])
-def test_a_run_without_a_name(command, option, capsys):
-    who = {"recommend": ["--all-users"], "explain": ["--all"], "evaluate": []}
-    assert main([command, option, "", *who[command]]) == 2
-    said = "names nothing; give the directory of a run or a checkpoint in it."
-    assert capsys.readouterr().err == f"recbole-cdsr: {option} {said}\n"
-
-
-def test_half_a_character_is_no_user(trained, tmp_path, capsys):
-    file = tmp_path / "new.jsonl"
-    file.write_text('{"user": "\\ud800", "items": ["books:1"]}\n', encoding="utf-8")
-    assert main(["recommend", "--run", trained("SASRec")["run_dir"], "--histories", str(file)]) == 2
-    assert "line 1: the user '\\ud800' is no text that a file can hold" in capsys.readouterr().err
-
-
-def test_a_user_who_has_done_nothing_is_named(tiny, run, capsys):
-    (tiny.folder / "tiny.user").write_text("user_id:token\nu1\nidle\n", encoding="utf-8")
-    columns = {"inter": ["user_id", "item_id", "timestamp"], "item": ["item_id", "domain"], "user": ["user_id"]}
-    for model in ("SASRec", "BPR"):
-        place = run(model, tiny, epochs=1, load_col=columns)["run_dir"]
-        assert main(["recommend", "--run", place, "--users", "idle", "u1"]) == 2
-        assert "User 'idle' has no interactions; give a history with --history." in capsys.readouterr().err
-
-
-def test_an_output_that_cannot_say_a_title(tiny, run):
-    items = pd.read_csv(tiny.folder / "tiny.item", sep="\t")
-    items["title:token_seq"] = "書"
-    items.to_csv(tiny.folder / "tiny.item", sep="\t", index=False)
-    place = run("SASRec", tiny, epochs=1)["run_dir"]
-    told = subprocess.run(
-        [sys.executable, "-m", "recbole_cdsr.cli", "recommend", "--run", place, "--users", "u1"],
-        env=os.environ | {"PYTHONIOENCODING": "latin-1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert told.returncode == 2
-    assert told.stderr.splitlines()[-1].startswith("recbole-cdsr: the output is latin-1, which has no '\\u66f8'; set")
-    assert "Traceback" not in told.stderr
-
-
 def test_titles_are_the_items_own_also_where_the_model_had_others(tiny, run, item_features, recommend):
     file = str(item_features(tiny))
     place = run("SASRec", tiny, epochs=1, llm_injection="init", item_features_file=file, llm_permute_seed=3)["run_dir"]
@@ -437,104 +334,3 @@ def test_items_are_told_by_their_tokens_where_titles_cannot_be_read(tiny, run, r
     told = [entry for line in recommend(place, "--all-users") for entry in line["recommendations"]]
     assert {entry["title"] == entry["item"] for entry in told} == {True}
     assert "Items are told by their tokens alone" in caplog.text
-
-
-@pytest.mark.parametrize("model", ["EASE", "Pop", "SASRec"])
-def test_a_catalogue_that_has_grown_is_refused(tiny, run, capsys, model):
-    place = run(model, tiny, epochs=1)["run_dir"]
-    with (tiny.folder / "tiny.item").open("a", encoding="utf-8") as file:
-        file.write("movies:new\tmovies\tA new one\tdrama\n")
-    for command in (["evaluate"], ["recommend", "--all-users"]):
-        assert main([*command, "--run", place]) == 2
-        assert "Traceback" not in capsys.readouterr().err
-
-
-def test_new_items_of_another_text_go_on_with_nothing(tiny, run, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
-    items = pd.read_csv(tiny.folder / "tiny.item", sep="\t").assign(**{"category:token": "war"})
-    items.to_csv(tiny.folder / "tiny.item", sep="\t", index=False)
-    place = run("LLM4CDSR", tiny, epochs=1, **SMALL)["run_dir"]
-    new, output = tmp_path / "new.tsv", tmp_path / "r.jsonl"
-    command = ["recommend", "--run", place, "--all-users", "--new-items", str(new), "--output", str(output)]
-    new.write_text("item_id\tdomain\ttitle\tcategory\nmovies:n\tmovies\tOne\twar\n", encoding="utf-8")
-    with monkeypatch.context() as patch:
-        patch.setattr(JsonLinesWriter, "text", _interrupted_after(JsonLinesWriter.text, 2))
-        assert main(command) == 130
-    new.write_text("item_id\tdomain\ttitle\tcategory\nmovies:n\tmovies\tOne\tlove\n", encoding="utf-8")
-    assert main(command) == 0
-    assert "goes on behind them" not in caplog.text
-
-
-KILLED = """
-import os, signal, sys
-from recbole_cdsr.recommend import continued_file, recommender
-from recbole_cdsr.cli import main
-recommender.USERS_AT_ONCE = 7
-write = continued_file.ContinuedFile.write
-
-def write_two(file, text, done):
-    if done > 14:
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(file, text, done)
-
-continued_file.ContinuedFile.write = write_two
-main(sys.argv[1:])
-"""
-
-
-@pytest.mark.parametrize("name", ["r.jsonl", "r.tsv"])
-def test_what_a_killed_command_wrote_is_gone_on_with(trained, tmp_path, monkeypatch, caplog, name):
-    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
-    command = ["recommend", "--run", str(trained("SASRec")["run_dir"]), "--all-users", "--topk", "3"]
-    assert main([*command, "--output", str(tmp_path / f"whole-{name}")]) == 0
-    output = tmp_path / name
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *command, "--output", str(output)], timeout=300, check=False, capture_output=True
-    )
-    assert killed.returncode == -9, killed.stderr.decode()
-    assert not output.exists()
-
-    caplog.clear()
-    assert main([*command, "--output", str(output)]) == 0
-    assert "14 of 40 users are in it" in caplog.text
-    told, whole = (file.read_text(encoding="utf-8").splitlines() for file in (output, tmp_path / f"whole-{name}"))
-    score = r"-?[0-9]+\.[0-9]+(?:e-?[0-9]+)?"  # its last digits are another process's, with threads of its own
-    assert [re.sub(score, "", line) for line in told] == [re.sub(score, "", line) for line in whole]
-    scores = [[float(found) for line in lines for found in re.findall(score, line)] for lines in (told, whole)]
-    assert scores[0] == pytest.approx(scores[1], rel=1e-5, abs=1e-6)
-    assert {path.name for path in tmp_path.glob("*r.*")} == {name, f"whole-{name}"}
-
-
-def test_other_choices_go_on_with_nothing(trained, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(recommender, "USERS_AT_ONCE", 7)
-    command = ["recommend", "--run", str(trained("SASRec")["run_dir"]), "--all-users", "--output"]
-    with monkeypatch.context() as patch:
-        patch.setattr(JsonLinesWriter, "text", _interrupted_after(JsonLinesWriter.text, 2))
-        assert main([*command, str(tmp_path / "r.jsonl")]) == 130
-    assert (tmp_path / ".r.jsonl.part.json").exists()
-    assert main([*command, str(tmp_path / "r.jsonl"), "--topk", "3"]) == 0
-    assert "goes on behind them" not in caplog.text
-    lines = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert len(lines) == 40
-    assert {entry["rank"] for line in lines for entry in line["recommendations"]} == {1, 2, 3}
-
-
-def _interrupted_after(text, calls):
-    made = iter(range(calls))
-
-    def interrupted(*arguments):
-        if next(made, None) is None:
-            raise KeyboardInterrupt
-        return text(*arguments)
-
-    return interrupted
-
-
-def test_other_interactions_than_those_of_training_are_refused(tiny, run, capsys):
-    place = run("SASRec", tiny, epochs=1)["run_dir"]
-    file = tiny.folder / "tiny.inter"
-    frame = tiny.interactions.copy()
-    frame.loc[frame.index[-1], "item_id"] = "movies:0"
-    write_atomic(file, frame, TYPES)
-    assert main(["recommend", "--run", place, "--users", "u1"]) == 2
-    assert "was trained on other interactions than those of 'tiny' now" in capsys.readouterr().err
