@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
@@ -37,13 +38,31 @@ def epochs_trained(folder: Path) -> str | None:
     return None
 
 
-def seconds_left(
-    left: Sequence[Cell], running: Mapping[Cell, float], finished: Mapping[Cell, float], jobs: int
-) -> float | None:
-    """Estimate the wall-clock seconds until all cells are done.
+@dataclass(frozen=True)
+class TimeLeft:
+    """An estimate of the wall-clock time until all cells are done.
 
-    A cell is taken to need the mean of the finished ones of the same label and dataset; without any, of the same
-    dataset; without these, of all.
+    Attributes
+    ----------
+    seconds : float
+    known : bool
+        Whether there is a finished cell of every model that is left or running; else other models stood in for some.
+    """
+
+    seconds: float
+    known: bool
+
+    def __str__(self) -> str:
+        return f"about {duration(self.seconds)} {'' if self.known else 'or more '}to go"
+
+
+def time_left(
+    left: Sequence[Cell], running: Mapping[Cell, float], finished: Mapping[Cell, float], jobs: int
+) -> TimeLeft | None:
+    """Estimate how long the rest takes.
+
+    A cell is taken to need the mean of the finished ones of the same label and dataset; without any, of the same label
+    elsewhere; without these, of the same dataset, or of all, but no less than a running cell of its label has taken.
 
     Parameters
     ----------
@@ -58,26 +77,32 @@ def seconds_left(
 
     Returns
     -------
-    float or None
+    TimeLeft or None
         None before the first cell is finished.
     """
     if not finished:
         return None
-    by_kind: dict[tuple[str, ...], list[float]] = {}
+    of_kind: dict[tuple[str | None, str | None], list[float]] = {}
     for cell, seconds in finished.items():
         for kind in _kinds(cell):
-            by_kind.setdefault(kind, []).append(seconds)
+            of_kind.setdefault(kind, []).append(seconds)
+    labels = {cell.label for cell in finished}
+    longest: dict[str, float] = {}
+    for cell, so_far in running.items():
+        longest[cell.label] = max(so_far, longest.get(cell.label, 0.0))
 
     def needed(cell: Cell) -> float:
-        return mean(next(by_kind[kind] for kind in _kinds(cell) if kind in by_kind))
+        seconds = mean(next(of_kind[kind] for kind in _kinds(cell) if kind in of_kind))
+        return seconds if cell.label in labels else max(seconds, longest.get(cell.label, 0.0))
 
     rest = [max(needed(cell) - so_far, 0.0) for cell, so_far in running.items()]
     new = [needed(cell) for cell in left]
-    return max(sum(rest + new) / jobs, max(rest + new, default=0.0))
+    seconds = max(sum(rest + new) / jobs, max(rest + new, default=0.0))
+    return TimeLeft(seconds, all(cell.label in labels for cell in (*left, *running)))
 
 
-def _kinds(cell: Cell) -> tuple[tuple[str, ...], ...]:
-    return (cell.dataset, cell.label), (cell.dataset,), ()
+def _kinds(cell: Cell) -> tuple[tuple[str | None, str | None], ...]:
+    return (cell.label, cell.dataset), (cell.label, None), (None, cell.dataset), (None, None)
 
 
 def duration(seconds: float) -> str:

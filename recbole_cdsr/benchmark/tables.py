@@ -15,7 +15,7 @@ from rich.text import Text
 
 from recbole_cdsr.benchmark import cell as cells
 from recbole_cdsr.benchmark.cell import Cell, Standing
-from recbole_cdsr.benchmark.progress import duration, epochs_trained, seconds_left
+from recbole_cdsr.benchmark.progress import duration, epochs_trained, time_left
 from recbole_cdsr.benchmark.runner import Runner
 from recbole_cdsr.llm.feature_list import text_table
 
@@ -150,5 +150,5 @@ def _time_left(runner: Runner, states: Mapping[Cell, str]) -> str:
     }
     running = {cell: runner.seconds_of_attempt(cell) for cell in runner.running()}
     left = [cell for cell, state in states.items() if state in (cells.LEFT, cells.INTERRUPTED)]
-    seconds = seconds_left(left, running, finished, runner.jobs) if left or running else None
-    return f", about {duration(seconds)} to go" if seconds is not None else ""
+    estimate = time_left(left, running, finished, runner.jobs) if left or running else None
+    return "" if estimate is None else f", {estimate}"
