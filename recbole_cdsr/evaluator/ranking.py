@@ -10,6 +10,7 @@ from torch import Tensor
 
 from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.evaluator.candidates import CandidateSampler, CandidateSpec, candidate_blocks
+from recbole_cdsr.evaluator.counting import better_and_equal
 from recbole_cdsr.evaluator.rows import EvaluationRows
 
 
@@ -223,8 +224,8 @@ class CandidateRanker:
         positions, items = history
         for part in batch.slices:
             target_scores = batch.target_scores[part.members]  # [b, 1]
-            better[part.members] = _count(part.scores > target_scores)
-            equal[part.members] = _count(part.scores == target_scores) - 1
+            above, same = better_and_equal(part.scores, target_scores)
+            better[part.members], equal[part.members] = above, same - 1
             ranked[part.members] = part.high - part.low
             if top_items is not None and part.high - part.low >= self._n_top:
                 place = torch.full_like(batch.targets, -1)  # [B], place of each row in the slice
@@ -275,11 +276,10 @@ class CandidateRanker:
         top_items = masked.topk(self._n_top, dim=-1).indices  # [B, n_top]
         hits = top_items == batch.targets[:, None]
         ranks = torch.where(hits.any(dim=1), hits.int().argmax(dim=1) + 1, 0)
-        better = _count(masked > batch.target_scores)
-        equal = _count(masked == batch.target_scores) - 1
+        better, equal = better_and_equal(masked, batch.target_scores)
         return Ranking(
             ranks=ranks.cpu().numpy(),
-            mean_ranks=1 + better.cpu().numpy() + 0.5 * equal.cpu().numpy(),
+            mean_ranks=1 + better.cpu().numpy() + 0.5 * (equal.cpu().numpy() - 1),
             n_ranked=_count(masked > -torch.inf).cpu().numpy().astype(np.int64),
             top_items=top_items.cpu().numpy() if self._with_top_items else None,
         )
