@@ -42,10 +42,10 @@ def test_every_judged_row_comes_once_and_in_order(write_dataset, load, random_da
 def test_batches_are_bounded_by_the_scores_they_lead_to(write_dataset, load, random_data, monkeypatch):
     write_dataset(*random_data(MIXED))
     data = load(eval_batch_size=100)
-    monkeypatch.setattr(loaders, "SCORES_PER_BATCH", 4 * data.item_num + 1)
+    monkeypatch.setattr(loaders, "SCORES_PER_BATCH_CPU", 4 * data.item_num + 1)
     test = data.build()[2]
     assert [len(batch) for batch, *_ in JudgedRowsLoader(data.config, test)] == [4] * (len(test) // 4) + [len(test) % 4]
-    monkeypatch.setattr(loaders, "SCORES_PER_BATCH", 1)
+    monkeypatch.setattr(loaders, "SCORES_PER_BATCH_CPU", 1)
     assert len(JudgedRowsLoader(data.config, test)) == len(test)
 
 
