@@ -19,6 +19,7 @@ from recbole_cdsr.evaluate import command as evaluate_command
 from recbole_cdsr.explain import command as explain_command
 from recbole_cdsr.llm import feature_command
 from recbole_cdsr.recommend import command as recommend_command
+from recbole_cdsr.run_options import Once, add_run_options
 from recbole_cdsr.tune import command as tune_command
 
 USER_MISTAKE = 2
@@ -99,12 +100,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Train a model of ours or of RecBole and judge it. Any setting may follow as --key=value.",
         allow_abbrev=False,
     )
-    run.add_argument("--model", "-m", help="name of the model, e.g. LLM4CDSR or SASRec")
-    run.add_argument("--dataset", "-d", help="name of the dataset, e.g. douban")
-    run.add_argument("--config_files", help='YAML files, separated by blanks: "a.yaml b.yaml"')
+    add_run_options(run, "YAML files")
     run.add_argument("--nproc", type=int, default=1, help="number of processes; 1 for now")
     run.add_argument(
-        "--resume", nargs="?", const="True", metavar="BOOL", help="go on with the newest unfinished run of this kind"
+        "--resume",
+        nargs="?",
+        const="True",
+        action=Once,
+        metavar="BOOL",
+        help="go on with the newest unfinished run of this kind",
     )
     run.set_defaults(run=_run, takes_settings=True)
     tune_command.add_parser(commands)

@@ -275,7 +275,8 @@ class CDSRConfig(Config):
         )
         self._settle_rows(final)
         self._settle_patience(final)
-        self.notices += check_injection(self.model, self.model_class, final)
+        with checks.locating(self._settings):
+            self.notices += check_injection(self.model, self.model_class, final)
         self._data_root = final["data_path"]
         try:
             super()._set_default_parameters()
@@ -284,6 +285,11 @@ class CDSRConfig(Config):
         if self.dataset != "ml-100k":  # RecBole brings that one along
             final["data_path"] = data_folder(self._data_root, self.dataset)
         self._data_folder = final["data_path"]
+
+    @property
+    def given(self) -> Mapping[str, Setting]:
+        """What the user gave, by key, with where it came from."""
+        return self._settings
 
     def _effective(self, key: str) -> Setting:
         return self._settings.get(key) or Setting(self.final_config_dict.get(key), "the defaults")

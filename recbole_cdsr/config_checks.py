@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import codecs
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from recbole_cdsr import config_llm_keys as llm_keys
 from recbole_cdsr.config_values import Setting
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import ConfigError, WrongValueError
 from recbole_cdsr.model import injection_settings as injection
 
 # Keys of ours (and of RecBole's overall settings) whose default is null, with the kind they take when they are set.
@@ -176,6 +178,17 @@ def fault(key: str, setting: Setting, expected: str) -> ConfigError:
     shown = repr(setting.value)
     shown = shown if len(shown) <= 80 else f"{shown[:77]}..."
     return ConfigError(f"{key} is {shown} {as_origin(setting.origin)}; it must be {expected}.")
+
+
+@contextmanager
+def locating(given: Mapping[str, Setting]) -> Iterator[None]:
+    """Have a wrong value that is found in this block told with where it was given."""
+    try:
+        yield
+    except WrongValueError as error:
+        if error.key not in given:
+            raise
+        raise fault(error.key, replace(given[error.key], value=error.value), error.expected) from None
 
 
 def kind_of_default(key: str, defaults: Mapping[str, Any]) -> type | None:

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import WrongValueError
 
 
 def setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
@@ -22,9 +22,9 @@ def setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
     return default if value is None else value
 
 
-def wrong(key: str, value: Any, expected: str) -> ConfigError:
-    """The error to raise for a value that its key does not take."""
-    return ConfigError(f"{key} is {value!r}; it must be {expected}.")
+def wrong(key: str, value: Any, expected: str) -> WrongValueError:
+    """The error to raise for a value that its key does not take; `CDSRConfig.locating` adds where it came from."""
+    return WrongValueError(key, value, expected)
 
 
 def is_whole(value: Any, least: int | None = None) -> bool:

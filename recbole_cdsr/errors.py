@@ -15,6 +15,22 @@ class ConfigError(CDSRError):
     """A configuration key, value or combination that cannot be honoured."""
 
 
+class WrongValueError(ConfigError):
+    """A key whose value it cannot have.
+
+    Attributes
+    ----------
+    key, expected : str
+        The key; what its value must be, for the end of a sentence.
+    value : object
+        The one it has.
+    """
+
+    def __init__(self, key: str, value: object, expected: str) -> None:
+        super().__init__(f"{key} is {value!r}; it must be {expected}.")
+        self.key, self.value, self.expected = key, value, expected
+
+
 class DataError(CDSRError):
     """A data file that is missing, broken or inconsistent."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import time
@@ -16,14 +16,18 @@ from recbole.utils import get_environment, get_flops, init_logger, init_seed, se
 
 from recbole_cdsr import results
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.config_checks import locating
+from recbole_cdsr.config_reading import setting
 from recbole_cdsr.data.dataset import CrossDomainDataset, CrossDomainGeneralDataset, CrossDomainSequentialDataset
 from recbole_cdsr.data.loaders import JudgedRowsLoader, prepare_loaders
 from recbole_cdsr.data.loading import interaction_files
 from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
+from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.model.injection import inject, plan_injection
+from recbole_cdsr.model.injection_settings import KEY, OFF
 from recbole_cdsr.trainer import check_valid_metric, trainer_class_for
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.warning_filters import quiet_known_warnings
@@ -152,8 +156,22 @@ def check_before_loading(config: CDSRConfig) -> None:
     interaction_files(Path(config["data_path"]), config["dataset"])
     _check_rows_are_shared(config)
     trainer_class_for(config["MODEL_TYPE"], config["model"])
-    if getattr(config.model_class, "uses_llm_features", False):
-        config.model_class.check_settings(config)
+    with locating(config.given):
+        check_model_settings(config.model_class, config)
+
+
+def check_model_settings(model_class: type, config: Mapping[str, Any]) -> None:
+    """Refuse what a model, or the making of features that it reads, does not take.
+
+    Raises
+    ------
+    ConfigError
+        Naming key and value.
+    """
+    if hasattr(model_class, "check_settings"):
+        model_class.check_settings(config)
+    if getattr(model_class, "uses_llm_features", False) or setting(config, KEY, OFF) != OFF:
+        FeatureSettings(config, config["dataset"])
 
 
 def create_dataset(config: CDSRConfig) -> CrossDomainDataset:

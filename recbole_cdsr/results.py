@@ -89,6 +89,7 @@ def not_applicable(config: CDSRConfig, data: CrossDomainDataset, reason: str, se
         "best_valid": NOT_APPLICABLE,
         "best_epoch": None,
         "test": cells | {name: dict(cells) for name in config["eval_candidates"]},
+        "notes": {},
         "reason": reason,
         "epochs": 0,
         "budget": False,

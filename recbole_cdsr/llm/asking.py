@@ -171,7 +171,7 @@ def asking_for(
         The generator cannot be used, or the cache not be opened.
     """
     require_llm(settings, feature)
-    generator = settings.text_generator(feature)
+    generator = settings.text_generator(feature, asks=not plan_only and batch_file is None)
     with settings.open_cache() as cache:
         yield Asking(generator, cache, settings.limits(), shard, plan_only, batch_file)
 

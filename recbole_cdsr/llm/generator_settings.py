@@ -58,7 +58,7 @@ class GeneratorSettings:
         self.show_progress = bool(setting(config, "show_progress", True))
 
     def text_generator(
-        self, method: str, write: Callable[[Sequence[Chat]], Sequence[str]] | None = None
+        self, method: str, write: Callable[[Sequence[Chat]], Sequence[str]] | None = None, asks: bool = True
     ) -> TextGenerator:
         """The generator that is configured; models are not loaded and services not asked yet.
 
@@ -66,6 +66,8 @@ class GeneratorSettings:
         ----------
         method, write
             What the offline generator is made of (see `OfflineGenerator`), where no LLM is configured.
+        asks
+            Whether it is to write at all; if not, as in a plan, no key of a service is needed.
 
         Raises
         ------
@@ -91,6 +93,7 @@ class GeneratorSettings:
                 concurrency=self.concurrency,
                 timeout=self.timeout,
                 tokenizer=self.tokenizer,
+                asks=asks,
             )
         from recbole_cdsr.llm.transformers_generator import TransformersGenerator
 

@@ -39,6 +39,8 @@ class OpenAIEndpoint:
         Seconds to wait for an answer.
     url_key : str
         The configuration key of the address, for messages.
+    asks : bool
+        Whether anything will be asked; if not, no key is needed.
 
     Raises
     ------
@@ -51,12 +53,17 @@ class OpenAIEndpoint:
     """
 
     def __init__(
-        self, base_url: str | None, api_key_env: str, timeout: float = 120.0, url_key: str = "llm_base_url"
+        self,
+        base_url: str | None,
+        api_key_env: str,
+        timeout: float = 120.0,
+        url_key: str = "llm_base_url",
+        asks: bool = True,
     ) -> None:
         self._openai = _client_library()
         self.api_key_env, self.timeout, self.url_key = api_key_env, timeout, url_key
         self._secret = os.environ.get(api_key_env, "").strip()
-        if not self._secret and not (base_url or os.environ.get("OPENAI_BASE_URL")):
+        if asks and not self._secret and not (base_url or os.environ.get("OPENAI_BASE_URL")):
             raise FeatureError(
                 f"The environment variable {api_key_env} holds no key for OpenAI's service; set it, name another one "
                 f"with llm_api_key_env, or set {url_key} to the address of a service of your own."

@@ -34,6 +34,8 @@ class OpenAIGenerator:
         Requests at once.
     tokenizer : str, optional
         Folder or hub name of the tokenizer that counts its tokens; None tries the model's name on this machine.
+    asks : bool
+        Whether it is to write at all; if not, as in a plan, no key is needed.
 
     Raises
     ------
@@ -56,12 +58,13 @@ class OpenAIGenerator:
         concurrency: int = 16,
         timeout: float = 120.0,
         tokenizer: str | None = None,
+        asks: bool = True,
     ) -> None:
         self.model = model
         self.concurrency = concurrency
         parameters = {"max_tokens": max_new_tokens, "temperature": temperature} | dict(extra_parameters or {})
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
-        self.endpoint = OpenAIEndpoint(base_url, api_key_env, timeout)
+        self.endpoint = OpenAIEndpoint(base_url, api_key_env, timeout, asks=asks)
         self._tokenizer = ModelTokenizer(tokenizer, model)
 
     @property

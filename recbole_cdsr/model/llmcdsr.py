@@ -22,7 +22,6 @@ from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.pretraining_settings import PretrainingSettings
 from recbole_cdsr.model.recall_network import RecallNetwork
 from recbole_cdsr.model.sasrecbce import SASRecBCE
-from recbole_cdsr.model.settings import thread_settings
 from recbole_cdsr.model.training_sequences import TrainingSequences
 
 AUGMENTATIONS = ("recalled", "random", "none")
@@ -112,7 +111,7 @@ class LLMCDSR(SASRecBCE):
     @staticmethod
     def check_settings(config: Mapping[str, Any]) -> None:
         """Refuse settings that no such model can be trained with, before features and pseudo items are made."""
-        thread_settings(config, choice(config, "positions", ("count", "column")))
+        SASRecBCE.check_settings(config)
         InnerStep.from_config(config)
         PretrainingSettings.from_config(config)
         whole_number(config, "pretrain_stopping_updates", 0, default=0)

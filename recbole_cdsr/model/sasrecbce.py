@@ -50,6 +50,11 @@ class SASRecBCE(SequentialRecommender):
     uses_llm_features = False
     has_user_table = False
 
+    @staticmethod
+    def check_settings(config: Mapping[str, Any]) -> None:
+        """Refuse settings that no such model can be built with."""
+        thread_settings(config, choice(config, "positions", ("count", "column")))
+
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)
         settings = thread_settings(config, choice(config, "positions", ("count", "column")))

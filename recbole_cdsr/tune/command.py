@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.run_options import add_run_options
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,9 +30,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "at once share it.",
         allow_abbrev=False,
     )
-    parser.add_argument("--model", "-m", help="name of the model, e.g. LLM4CDSR or SASRec")
-    parser.add_argument("--dataset", "-d", help="name of the dataset, e.g. douban")
-    parser.add_argument("--config_files", help='YAML files of fixed settings, separated by blanks: "a.yaml b.yaml"')
+    add_run_options(parser, "YAML files of fixed settings")
     parser.add_argument(
         "--space",
         required=True,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterable
+from dataclasses import replace
 
 from recbole_cdsr import config_checks
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_names import did_you_mean, known_keys
 from recbole_cdsr.config_values import Setting
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import ConfigError, WrongValueError
+from recbole_cdsr.quick_start import check_model_settings
 from recbole_cdsr.tune.space import Space
 
 # Trials are compared by their validation scores; what changes the meaning of a score is the same for all of them.
@@ -75,4 +78,18 @@ def check_space(space: Space, fixed: CDSRConfig, on_command_line: Iterable[str])
             text = value if isinstance(value, str) else None
             setting = Setting.from_text(text, origin) if text is not None else Setting(value, origin)
             config_checks.check_refused({name: setting})
-            config_checks.typed_value(name, setting, fixed.internal_config_dict)
+            value = config_checks.typed_value(name, setting, fixed.internal_config_dict)
+            _check_model_takes(name, replace(setting, value=value), fixed, {other.name for other in space.parameters})
+
+
+def _check_model_takes(name: str, setting: Setting, fixed: CDSRConfig, drawn: set[str]) -> None:
+    """Refuse a value that the model or the making of features refuses, unless it may fit another that is drawn too."""
+    settings = ChainMap({name: setting.value}, fixed.final_config_dict)
+    try:
+        with config_checks.locating({name: setting}):
+            check_model_settings(fixed.model_class, settings)
+    except WrongValueError:
+        return  # another key than this, which the trials will name
+    except ConfigError as error:
+        if not any(other in str(error) for other in drawn - {name}):
+            raise

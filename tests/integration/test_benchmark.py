@@ -229,6 +229,15 @@ def test_all_mistakes_are_told_at_once(grid, capsys):
     assert "'Popp'" in line
 
 
+def test_what_models_read_themselves_is_checked_before_the_first_cell(grid, capsys):
+    given = ["--models=SASRecBCE,LLM4CDSR", "--override", "positions=x", "prompt_language=de"]
+    assert main(["benchmark", str(grid), "--output", "out", *given]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "positions is 'x' from --override; it must be one of count, column" in line
+    assert "prompt_language is 'de' from --override; it must be one of" in line
+    assert not Path("out").exists()
+
+
 def test_a_dry_run_lists_the_cells_and_makes_nothing(grid, capsys):
     arguments = ["--models=BPR,diverging,SASRec+llm-init", "--dry-run", "--override", "lerning_rate=0.1"]
     assert main(["benchmark", str(grid), "--output", "out", *arguments]) == 0

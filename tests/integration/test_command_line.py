@@ -81,6 +81,14 @@ def test_a_mistake_in_the_command_gets_one_line(tiny, arguments, capsys, given, 
     assert re.search(answer, line), line
 
 
+@pytest.mark.parametrize("command", ["run", "tune"])
+@pytest.mark.parametrize("option", ["--model", "--dataset", "--config_files"])
+def test_an_option_with_two_values_is_refused(capsys, command, option):
+    needed = ["--space=LLM4CDSR", "--output=tuned"] if command == "tune" else []
+    answer = refused(capsys, [command, *needed, f"{option}=a", f"{option}=b"])
+    assert f"{option} is given twice, as a and as b; remove one" in answer
+
+
 @pytest.mark.parametrize(
     ("given", "answer"), [([], "COMMAND"), (["rum"], "invalid choice: 'rum'"), (["run"], "No model")]
 )
@@ -157,6 +165,24 @@ def test_a_setting_of_the_model_is_refused_before_features_are_made(tiny, argume
     line = refused(capsys, ["run", *arguments("LLM4CDSR", tiny, **small | {"hidden_size": 8, "n_heads": 3})])
     assert "it must be a multiple of n_heads" in line
     assert not list(Path().rglob("features"))
+
+
+@pytest.mark.parametrize(
+    ("model", "setting", "answer"),
+    [
+        ("LLM4CDSR", "alpha=-1", "alpha is -1.0 from the command line; it must be a finite number, 0 or more."),
+        ("LLM4CDSR", "hidden_size=9", "hidden_size is 9 from the command line; it must be a multiple of n_heads, 2."),
+        ("SASRecBCE", "positions=x", "positions is 'x' from the command line; it must be one of count, column."),
+        ("LLMCDSR", "positions=x", "positions is 'x' from the command line; it must be one of count, column."),
+        ("LeCDSR", "prompt_language=de", "prompt_language is 'de' from the command line; it must be one of en, zh."),
+        ("SASRec", "llm_injection=foo", "llm_injection is 'foo' from the command line; it must be one of"),
+    ],
+)
+def test_a_value_that_a_model_does_not_take_is_told_with_where_it_was_given(
+    tiny, arguments, capsys, model, setting, answer
+):
+    usual = [given for given in arguments(model, tiny) if not given.startswith("--n_heads")]
+    assert answer in refused(capsys, ["run", *usual, "--n_heads=2", f"--{setting}"])
 
 
 def test_an_unknown_key_is_warned_about_and_the_run_goes_on(tiny, arguments, caplog, read_json):

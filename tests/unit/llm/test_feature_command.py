@@ -118,6 +118,14 @@ def test_a_model_or_a_list_says_what_is_built(features, data, arguments, made):
     assert sets(data) == made
 
 
+@pytest.mark.parametrize("mode", [["--dry-run"], ["--batch-export=batch.jsonl"]])
+def test_what_asks_nothing_needs_no_key(features, monkeypatch, mode):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    features("build", "--what=items")
+    assert "requests" in features("build", "--what=profiles", "--generator=openai:m", *mode)
+
+
 def test_a_dry_run_asks_and_builds_nothing_and_counts_what_a_run_then_asks(features, data, service):
     prices = ["--llm_price_prompt=1", "--llm_price_completion=2"]
     planned = features("build", *llm(service.url), *prices, "--dry-run")

@@ -41,6 +41,7 @@ def test_openais_own_service_needs_one(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     with pytest.raises(FeatureError, match="environment variable TEST_KEY holds no key"):
         OpenAIEndpoint(None, "TEST_KEY")
+    assert OpenAIEndpoint(None, "TEST_KEY", asks=False).address == "https://api.openai.com/v1"
 
 
 @pytest.mark.parametrize("key", ["sk-with\nnewline-inside", "sk-ünïcode"])

@@ -33,11 +33,21 @@ def test_bundled_spaces_are_of_their_models(file):
         ("rm_dup_inter choice ['first','last']", "line 2: rm_dup_inter is the same for all trials"),
         ("eval_candidates choice [['full'],['uni99']]", "line 2: eval_candidates is the same for all trials"),
         ("result_file choice ['a']", "line 2: result_file is nothing to tune"),
+        ("alpha choice [0.1,-1]", "alpha is -1.0 in .*line 2; it must be a finite number, 0 or more"),
+        ("attention choice ['foo']", "attention is 'foo' in .*line 2; it must be one of causal, bidirectional"),
+        ("hidden_size choice [64,65]", "hidden_size is 65 in .*line 2; it must be a multiple of n_heads, 2"),
+        ("use_global choice [False]", "use_global and use_local are False"),
         ("epochs choice [3]", "line 2: epochs is fixed on the command line too"),
     ],
 )
 def test_what_cannot_be_drawn_is_named_with_its_line(tmp_path, line, answer):
     (tmp_path / "hyper.test").write_text(f"learning_rate loguniform -8,-2\n{line}\n", encoding="utf-8")
-    config = CDSRConfig("LLM4CDSR", "douban", command_line=["--epochs=3"])
+    config = CDSRConfig("LLM4CDSR", "douban", command_line=["--epochs=3", "--n_heads=2", "--use_local=False"])
     with pytest.raises(ConfigError, match=answer):
         check_space(read_space(tmp_path / "hyper.test"), config, ["epochs"])
+
+
+def test_values_that_fit_together_may_be_drawn(tmp_path):
+    lines = "hidden_size choice [64,65]\nn_heads choice [2,5]\nn_layers choice [1,2]\n"
+    (tmp_path / "hyper.test").write_text(lines, encoding="utf-8")
+    check_space(read_space(tmp_path / "hyper.test"), CDSRConfig("LLM4CDSR", "douban", command_line=[]), [])
