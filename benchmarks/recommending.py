@@ -1,8 +1,9 @@
 """Users per second of `recommend` for a whole user base, against a loop over users.
 
-    python benchmarks/recommending.py [--model SASRec] [--users 50000] [--items 10000] [--looped 200] [--topk 10]
+    python benchmarks/recommending.py [--models LLM4CDSR LeCDSR SASRec] [--users 50000] [--items 10000] [--looped 2000]
+                                      [--topk 10]
 
-A dataset of two domains is made up, and the model is kept as it is initialised, for recommending costs the same before
+A dataset of two domains is made up, and each model is kept as it is initialised, for recommending costs the same before
 and after training. The best items of each domain are written for all users twice: by `recommend` in one call, loading
 included, and user by user, each with a window of full width, scores of all items, the history masked, `torch.topk` and
 a line of JSON. The loop is timed on `--looped` users. Processor time is printed beside the clock, which other programs
@@ -115,40 +116,48 @@ def one_by_one(place: Path, n_users: int, topk: int, output: Path) -> Stopwatch:
 
 
 def main() -> None:
-    """Print users per second both ways."""
+    """Print users per second both ways, for each model."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="SASRec")
-    for name, default in (("users", 50_000), ("items", 10_000), ("looped", 200), ("topk", 10)):
+    parser.add_argument("--models", nargs="+", default=["LLM4CDSR", "LeCDSR", "SASRec"])
+    for name, default in (("users", 50_000), ("items", 10_000), ("looped", 2_000), ("topk", 10)):
         parser.add_argument(f"--{name}", type=int, default=default)
     chosen = parser.parse_args()
 
     import recbole_cdsr  # noqa: F401 - makes RecBole importable
 
     warnings.simplefilter("ignore")
+    from recbole_cdsr.recommend import recommender  # noqa: F401 - imports are not timed
+
+    for model in chosen.models:
+        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+            compare(model, Path(folder), chosen)
+
+
+def compare(model: str, root: Path, chosen: argparse.Namespace) -> None:
+    """Recommend with one model both ways, and print what came of it."""
     import torch
 
     from recbole_cdsr.cli import main as command
-    from recbole_cdsr.recommend import recommender  # noqa: F401 - imports are not timed
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-        root = Path(folder)
-        write_dataset(root / "base", chosen.users, chosen.items)
-        place = initial_run(chosen.model, root, chosen.items)
-        loop = one_by_one(place, chosen.looped, chosen.topk, root / "loop.jsonl")
-        arguments = ["--all-users", "--topk", str(chosen.topk), "--output", str(root / "all.jsonl")]
-        with Stopwatch() as whole:
-            code = command(["recommend", "--run", str(place), *arguments, "--show_progress=False"])
-        assert code == 0
-        lines = (root / "all.jsonl").read_text(encoding="utf-8").splitlines()
-        looped = (root / "loop.jsonl").read_text(encoding="utf-8").splitlines()
-        agreeing = sum(_items(one) == _items(other) for one, other in zip(looped, lines, strict=False))
+    write_dataset(root / "base", chosen.users, chosen.items)
+    place = initial_run(model, root, chosen.items)
+    loop = one_by_one(place, chosen.looped, chosen.topk, root / "loop.jsonl")
+    arguments = ["--all-users", "--topk", str(chosen.topk), "--output", str(root / "all.jsonl")]
+    with Stopwatch() as whole:
+        code = command(["recommend", "--run", str(place), *arguments, "--show_progress=False"])
+    assert code == 0
+    lines = (root / "all.jsonl").read_text(encoding="utf-8").splitlines()
+    looped = (root / "loop.jsonl").read_text(encoding="utf-8").splitlines()
+    agreeing = sum(_items(one) == _items(other) for one, other in zip(looped, lines, strict=False))
 
-    print(f"{chosen.model}, {len(lines):,} users, {chosen.items:,} items in {len(DOMAINS)} domains,")
-    print(f"top {chosen.topk} of each; {torch.get_num_threads()} thread(s), {peak_mib():,.0f} MiB; users per second:")
+    print(
+        f"{model}, {len(lines):,} users, {chosen.items:,} items in {len(DOMAINS)} domains, top {chosen.topk} of each;"
+    )
+    print(f"{torch.get_num_threads()} thread(s), process peak {peak_mib():,.0f} MiB; users per second:")
     speeds = [_speeds("loop over users", loop, len(looped)), _speeds("one call, loading included", whole, len(lines))]
     by_processor, by_clock = (after / before for before, after in zip(*speeds, strict=True))
     print(f"{by_processor:.1f} times as many by processor time, {by_clock:.1f} times by the clock")
-    print(f"{agreeing} of {len(looped)} users have the same lists both ways")
+    print(f"{agreeing} of {len(looped)} users have the same lists both ways", flush=True)
 
 
 def _speeds(name: str, seconds: Stopwatch, n_users: int) -> tuple[float, float]:
