@@ -74,6 +74,7 @@ def test_a_user_table_is_trained_on_the_histories_of_held_out_users(held_out, ru
     without = run(model, held_out, epochs=1, fold_in=False, result_file="out/result.json")
     assert without["fold_in"] is False
     assert without["best_valid"] == "n/a"
+    assert folded.keys() <= without.keys()
     assert without["test"]["overall"] == without["test"]["full"]["overall"] == "n/a"
     assert without["epochs"] == 0
     assert without["run_dir"] is None
