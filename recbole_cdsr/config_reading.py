@@ -23,7 +23,7 @@ def setting(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
 
 
 def wrong(key: str, value: Any, expected: str) -> WrongValueError:
-    """The error to raise for a value that its key does not take; `CDSRConfig.locating` adds where it came from."""
+    """The error to raise for a value that its key does not take; `config_checks.locating` adds where it came from."""
     return WrongValueError(key, value, expected)
 
 

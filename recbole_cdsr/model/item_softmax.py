@@ -64,7 +64,7 @@ class _ItemCrossEntropy(torch.autograd.Function):
         total = states.new_zeros(())
         for first in range(0, n_rows, at_once):
             h, v = states[first : first + at_once], targets[None, first : first + at_once]  # [b, H], [1, b]
-            # Items before rows: the product of a long table with 64 columns is twice as fast as 64 rows with the table.
+            # Items before rows: a long table by 64 columns takes two thirds of the time of 64 rows by the table.
             logits = space[: n_items * len(h)].view(n_items, len(h))  # [n_items, b], overwritten by what follows
             torch.mm(table, h.T.contiguous(), out=logits)
             if bias is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import ChainMap
 from collections.abc import Iterable
 from dataclasses import replace
@@ -91,5 +92,5 @@ def _check_model_takes(name: str, setting: Setting, fixed: CDSRConfig, drawn: se
     except WrongValueError:
         return  # another key than this, which the trials will name
     except ConfigError as error:
-        if not any(other in str(error) for other in drawn - {name}):
+        if not any(re.search(rf"\b{re.escape(other)}\b", str(error)) for other in drawn - {name}):
             raise

@@ -47,6 +47,12 @@ def test_what_cannot_be_drawn_is_named_with_its_line(tmp_path, line, answer):
         check_space(read_space(tmp_path / "hyper.test"), config, ["epochs"])
 
 
+def test_a_name_within_another_is_not_taken_for_it(tmp_path):
+    (tmp_path / "hyper.test").write_text("tau choice [1.0]\ntau_reg choice [0]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tau_reg is 0\.0 in .*line 2; it must be more than 0"):
+        check_space(read_space(tmp_path / "hyper.test"), CDSRConfig("LLM4CDSR", "douban", command_line=[]), [])
+
+
 def test_values_that_fit_together_may_be_drawn(tmp_path):
     lines = "hidden_size choice [64,65]\nn_heads choice [2,5]\nn_layers choice [1,2]\n"
     (tmp_path / "hyper.test").write_text(lines, encoding="utf-8")
