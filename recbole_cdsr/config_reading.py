@@ -57,9 +57,9 @@ def temperature(config: Mapping[str, Any], key: str) -> float:
     return value
 
 
-def switch(config: Mapping[str, Any], key: str) -> bool:
+def switch(config: Mapping[str, Any], key: str, default: bool | None = None) -> bool:
     """True or false; ``ConfigError`` otherwise."""
-    value = setting(config, key)
+    value = setting(config, key, default)
     if not isinstance(value, bool):
         raise wrong(key, value, "True or False")
     return value

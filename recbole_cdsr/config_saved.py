@@ -95,8 +95,9 @@ def fingerprint(plain: Mapping[str, Plain]) -> str:
     if training.get(injection_settings.KEY) in (None, injection_settings.OFF):
         for key in (injection_settings.KEY, *injection_settings.READ_BY):  # nothing reads them
             training.pop(key, None)
-    if not training.get("trim_windows"):  # nothing reads it
-        training.pop("trim_windows", None)
+    for key in ("trim_windows", "llm_injection_whiten"):
+        if not training.get(key):  # as without the key
+            training.pop(key, None)
     if training.get("adam_betas") in (None, TORCH_BETAS):  # as without the key
         training.pop("adam_betas", None)
     if plain.get("metric_decimal_place") != 4:  # validations are compared as they are rounded

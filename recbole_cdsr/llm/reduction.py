@@ -1,4 +1,4 @@
-"""Principal component analysis of item features, over all items and per domain."""
+"""Principal component analysis of item features, over all items and per domain, and whitening."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ import numpy as np
 import scipy.linalg
 
 _BLOCK_ROWS = 8192
+
+
+# Directions with less than this share of the widest one's variance carry rounding, not text: they are not blown up.
+_NARROWEST = 1e-4
 
 
 def principal_axes(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,6 +33,32 @@ def principal_axes(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray
     (mean, axes)
         float64 `[D]` and float64 `[D, min(dim, D, n)]`.
     """
+    mean, axes, _ = _axes_and_variances(matrix, dim)
+    return mean, axes
+
+
+def whitening_axes(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """As `principal_axes`, each axis divided by the standard deviation of the rows along it (PCA whitening).
+
+    Rows projected on them have unit variance along each and are not correlated. Axes along which there is next to
+    nothing (less than 1e-4 of the variance along the first) are left out, which is not logged.
+
+    Parameters
+    ----------
+    matrix, dim
+        As `principal_axes`; rows that differ.
+
+    Returns
+    -------
+    (mean, axes)
+        float64 `[D]` and float64 `[D, kept]`, 1 ≤ kept ≤ min(dim, D, n).
+    """
+    mean, axes, variances = _axes_and_variances(matrix, dim)
+    kept = variances > _NARROWEST * variances[0]
+    return mean, axes[:, kept] / np.sqrt(variances[kept])
+
+
+def _axes_and_variances(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     n, width = matrix.shape
     if dim < 1 or n < 1:
         raise ValueError(f"PCA of {n} rows to {dim} dimensions")
@@ -40,14 +70,14 @@ def principal_axes(matrix: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray
     for start in range(0, n, _BLOCK_ROWS):  # a float64 copy of the whole matrix would double its memory
         block = matrix[start : start + _BLOCK_ROWS] - mean
         scatter += block.T @ block
-    _, vectors = scipy.linalg.eigh(scatter, subset_by_index=(width - kept, width - 1))  # [D, kept], rising eigenvalue
-    vectors = vectors[:, ::-1]
+    values, vectors = scipy.linalg.eigh(scatter, subset_by_index=(width - kept, width - 1))  # [D, kept], rising
+    values, vectors = values[::-1], vectors[:, ::-1]
     largest = np.abs(vectors).argmax(axis=0)  # [kept]
-    return mean, vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0)
+    return mean, vectors * np.where(vectors[largest, np.arange(kept)] < 0, -1.0, 1.0), values / n
 
 
 def project(matrix: np.ndarray, mean: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """``Y = (X - mean) V``: float32 `[n, kept]` of rows `[n, D]` on axes `[D, kept]`, not whitened."""
+    """``Y = (X - mean) V``: float32 `[n, kept]` of rows `[n, D]` on axes `[D, kept]`."""
     reduced = np.empty((len(matrix), axes.shape[1]), dtype=np.float32)
     for start in range(0, len(matrix), _BLOCK_ROWS):
         reduced[start : start + _BLOCK_ROWS] = (matrix[start : start + _BLOCK_ROWS] - mean) @ axes

@@ -10,7 +10,7 @@
 ========= ==============================================================================================
 
 In all modes the rows start with the spread that the model gave its own table (`frozen`: length 1 on average), and rows
-without features (padding, mask tokens, users without a history) stay the model's own.
+without features (padding, mask tokens, users without a history) stay the model's own. Features can be whitened first.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from torch import nn
 from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm.features import LLMFeatures
-from recbole_cdsr.llm.reduction import principal_axes, project
+from recbole_cdsr.llm.reduction import principal_axes, project, whitening_axes
 from recbole_cdsr.model.injected_embedding import (
     AdaptedEmbedding,
     ConcatenatedEmbedding,
@@ -65,7 +65,7 @@ class FeatureRows:
     Attributes
     ----------
     axes : tuple of np.ndarray or None
-        Mean and principal axes that they were projected on.
+        Mean and principal axes that they were projected on, divided by the spread along them when whitened.
     shift : np.ndarray or None
         ``[D]``, what was subtracted afterwards.
     factor : float
@@ -95,8 +95,8 @@ def plan_injection(model: nn.Module, config: Mapping[str, Any], n_items: int, n_
     model : nn.Module
         As the model's own code built it.
     config : mapping
-        Keys `llm_injection`, `llm_item_tables`, `llm_user_tables`, `llm_injection_std`, `llm_injection_dim`,
-        `llm_adapter_hidden`.
+        Keys `llm_injection`, `llm_item_tables`, `llm_user_tables`, `llm_injection_std`, `llm_injection_whiten`,
+        `llm_injection_dim`, `llm_adapter_hidden`.
     n_items, n_users : int
         Rows of the features, padding included.
 
@@ -295,8 +295,10 @@ def _injected(
         own_std = table.embedding_dim**-0.5
     std = settings.std or own_std
 
+    axes_by = whitening_axes if settings.whiten else principal_axes
+
     if settings.mode in ("init", "frozen"):
-        mean, axes = principal_axes(axes_of[_known(axes_of)], table.embedding_dim)
+        mean, axes = axes_by(axes_of[_known(axes_of)], table.embedding_dim)
         components = project(matrix[known], mean, axes)  # [n_known, kept]
         kept = components.shape[1]
         if settings.mode == "frozen":
@@ -314,7 +316,9 @@ def _injected(
         fixed.described_by = FeatureRows((mean, axes), None, factor)
         return fixed
 
-    reduced_by = None if settings.dim is None else principal_axes(matrix[known], settings.dim)
+    reduced_by = None
+    if settings.whiten or settings.dim is not None:
+        reduced_by = axes_by(matrix[known], settings.dim or matrix.shape[1])
     frozen = matrix[known] if reduced_by is None else project(matrix[known], *reduced_by)  # [n_known, D]
     shift = frozen.mean(axis=0)
     frozen -= shift

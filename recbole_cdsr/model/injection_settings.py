@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from recbole_cdsr.config_reading import choice, is_whole, setting, wrong
+from recbole_cdsr.config_reading import choice, is_whole, setting, switch, wrong
 from recbole_cdsr.errors import ConfigError
 
 KEY = "llm_injection"
@@ -18,6 +18,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "llm_item_tables": MODES[1:],
     "llm_user_tables": MODES[1:],
     "llm_injection_std": MODES[1:],
+    "llm_injection_whiten": MODES[1:],
     "llm_injection_dim": ("adapter", "concat"),
     "llm_adapter_hidden": ("adapter",),
 }
@@ -47,6 +48,8 @@ class InjectionSettings:
     std : float or None
         Standard deviation that the injected entries start with; None takes that of the model's own table (in
         `frozen`, rows of length 1 on average).
+    whiten : bool
+        Whether features are whitened: as wide along each of their principal axes as along any other.
     dim : int or None
         Width of the frozen features after PCA; None takes them as they are.
     hidden : int or None
@@ -57,6 +60,7 @@ class InjectionSettings:
     item_tables: tuple[str, ...] | None
     user_tables: tuple[str, ...] | None
     std: float | None
+    whiten: bool
     dim: int | None
     hidden: int | None
 
@@ -78,6 +82,7 @@ class InjectionSettings:
             _names(config, "llm_item_tables"),
             _names(config, "llm_user_tables"),
             None if std is None else float(std),
+            switch(config, "llm_injection_whiten", default=False),
             _width(config, "llm_injection_dim"),
             _width(config, "llm_adapter_hidden"),
         )
@@ -95,7 +100,7 @@ def check_injection(model: str, model_class: type, config: Mapping[str, Any]) ->
     Returns
     -------
     list of str
-        One sentence for each key that is set and not read.
+        One sentence for each key that is set (to another value than False) and not read.
 
     Raises
     ------
@@ -111,7 +116,7 @@ def check_injection(model: str, model_class: type, config: Mapping[str, Any]) ->
     return [
         f"{key} is not used: {KEY} is {settings.mode}, and it belongs to {', '.join(modes)}."
         for key, modes in READ_BY.items()
-        if setting(config, key) is not None and settings.mode not in modes
+        if setting(config, key) not in (None, False) and settings.mode not in modes
     ]
 
 

@@ -136,6 +136,7 @@ class TestKinds:
             ("llm_injection_std", 0),
             ("llm_injection_std", float("inf")),
             ("llm_injection_dim", 0),
+            ("llm_injection_whiten", "zca"),
             ("llm_adapter_hidden", 2.5),
             ("hidden_size", -4),
             ("inner_size", 0),
@@ -283,6 +284,10 @@ class TestRefusals:
             "llm_adapter_hidden is not used: llm_injection is init, and it belongs to adapter."
         ]
         assert make("SASRec", settings=settings | {"llm_injection": "adapter"}).notices == []
+        assert make("SASRec", settings={"llm_injection_whiten": False}).notices == []
+        assert make("SASRec", settings={"llm_injection_whiten": True}).notices == [
+            "llm_injection_whiten is not used: llm_injection is none, and it belongs to init, adapter, concat, frozen."
+        ]
 
     def test_objects_are_refused(self):
         assert "object" in refusal(settings={"note": object()})

@@ -12,6 +12,7 @@ from configurations import OURS, make, write
 
 from recbole_cdsr import config_names
 from recbole_cdsr.config import CDSRConfig
+from recbole_cdsr.config_saved import fingerprint
 from recbole_cdsr.errors import ConfigError
 
 
@@ -90,7 +91,14 @@ class TestInjection:
     def test_modes_and_their_keys_make_another_run(self):
         given = [{}, {"llm_injection": "init"}, {"llm_injection": "adapter"}]
         given += [given[2] | {"llm_adapter_hidden": 8}, given[2] | {"llm_item_tables": ["item_embedding"]}]
+        given += [given[2] | {"llm_injection_whiten": True}]
         assert len({make("SASRec", settings=settings).fingerprint() for settings in given}) == len(given)
+
+    def test_runs_from_before_features_could_be_whitened_go_on(self):
+        config = make("SASRec", settings={"llm_injection": "adapter"})
+        older = config.plain()
+        del older["llm_injection_whiten"]
+        assert fingerprint(older) == config.fingerprint()
 
 
 class TestSaving:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain, principal_axes, project
+from recbole_cdsr.llm.reduction import pca, pca_over_all, pca_per_domain, principal_axes, project, whitening_axes
 
 
 def correlated(n: int, width: int, seed: int = 0) -> np.ndarray:
@@ -79,3 +79,28 @@ def test_rows_that_took_no_part_are_laid_along_the_same_axes():
     signs = np.sign((reference.components_ * axes.T).sum(axis=1))
     np.testing.assert_allclose(project(others, mean, axes), reference.transform(others) * signs, atol=1e-4)
     np.testing.assert_array_equal(project(matrix, mean, axes), pca(matrix, 4))
+
+
+def test_whitened_rows_are_uncorrelated_and_as_wide_along_every_axis():
+    matrix = correlated(200, 9)
+    rows = project(matrix, *whitening_axes(matrix, 6))
+    np.testing.assert_allclose(rows.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(rows.T @ rows / len(rows), np.eye(6), atol=1e-3)
+    mean, axes = principal_axes(matrix, 6)
+    lengths = np.linalg.norm(whitening_axes(matrix, 6)[1], axis=0)
+    np.testing.assert_allclose(whitening_axes(matrix, 6)[1] / lengths, axes, atol=1e-9)
+    np.testing.assert_array_equal(whitening_axes(matrix, 6)[0], mean)
+
+
+def test_axes_with_nothing_along_them_are_not_blown_up():
+    draws = np.random.default_rng(0)
+    plane = draws.normal(size=(50, 3)) @ np.eye(3, 8)  # 3 of 8 directions
+    noise = draws.normal(scale=1e-6, size=plane.shape)
+    assert whitening_axes((plane + noise).astype(np.float32), 8)[1].shape == (8, 3)
+
+
+def test_fewer_rows_than_features_can_be_whitened():
+    matrix = np.random.default_rng(0).normal(size=(4, 9)).astype(np.float32)
+    rows = project(matrix, *whitening_axes(matrix, 9))
+    assert rows.shape == (4, 3)  # four points span three directions
+    np.testing.assert_allclose(rows.T @ rows / 4, np.eye(3), atol=1e-3)

@@ -216,6 +216,7 @@ class TestRefusing:
             ({"llm_injection_std": float("inf")}, "a finite number above 0"),
             ({"llm_injection_std": True}, "a finite number above 0"),
             ({"llm_injection_dim": 0}, "llm_injection_dim is 0; it must be a whole number"),
+            ({"llm_injection_whiten": "zca"}, "llm_injection_whiten is 'zca'; it must be True or False"),
             ({"llm_adapter_hidden": 2.5}, "llm_adapter_hidden is 2.5; it must be a whole number"),
         ],
     )
@@ -318,6 +319,27 @@ class TestStart:
         norms = model.item_embedding.features[1:N_ITEMS].square().sum(dim=1)
         assert float(norms.mean()) == pytest.approx(1, rel=1e-4)
 
+    @pytest.mark.parametrize("mode", ["adapter", "concat"])
+    def test_whitened_features_are_as_wide_along_every_axis(self, mode):
+        table = injected(self.model(), mode, llm_injection_whiten=True, llm_injection_std=0.05).item_embedding
+        x = table.features[1:N_ITEMS]  # [29, 12]
+        assert torch.allclose(x.T @ x / len(x), torch.eye(12) / 12, atol=1e-4)
+        assert float(x.square().sum(dim=1).mean()) == pytest.approx(1, rel=1e-4)
+        assert float(table.weight.detach()[1:N_ITEMS].std()) == pytest.approx(0.05, rel=0.05)
+
+    def test_whitened_features_can_be_reduced_too(self):
+        given = features()
+        table = injected(self.model(), "adapter", given, llm_injection_whiten=True, llm_injection_dim=5).item_embedding
+        components = pca(given.items[1:], 5)
+        whitened = components / components.std(axis=0) / 5**0.5
+        np.testing.assert_allclose(table.features[1:N_ITEMS].numpy(), whitened, rtol=1e-3, atol=1e-5)
+
+    @pytest.mark.parametrize("mode", ["init", "frozen"])
+    def test_whitened_components_have_the_same_spread(self, mode):
+        table = injected(self.model(), mode, llm_injection_whiten=True, llm_injection_std=0.3).item_embedding
+        spreads = table.weight.detach()[1:N_ITEMS].std(dim=0, correction=0)
+        assert torch.allclose(spreads, torch.full((WIDTH,), 0.3), rtol=1e-3)
+
     def test_a_hidden_layer(self):
         model = injected(self.model(), "adapter", llm_adapter_hidden=7)
         assert [layer.weight.shape for layer in model.item_embedding.adapter if isinstance(layer, nn.Linear)] == [
@@ -360,6 +382,8 @@ class TestAppending:
             ("frozen", {"llm_injection_std": 0.3}),
             ("adapter", {}),
             ("adapter", {"llm_injection_dim": 5, "llm_adapter_hidden": 6}),
+            ("adapter", {"llm_injection_whiten": True}),
+            ("frozen", {"llm_injection_whiten": True}),
         ],
     )
     def test_a_further_item_with_the_text_of_a_known_one_has_its_row(self, mode, keys):
