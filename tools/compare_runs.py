@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recbole_cdsr.benchmark.claims import obstacles_between
 from recbole_cdsr.benchmark.collect import DONE, RESULT_FILE, Cell
 from recbole_cdsr.benchmark.comparison import METRIC, judged_by
 from recbole_cdsr.benchmark.row_scores import RowScores, load_row_scores
@@ -57,8 +58,10 @@ def check_judged_alike(cells: Sequence[Cell]) -> None:
             sys.exit(f"{cell.folder} was judged by other {', '.join(differing)} than {first.folder}.")
 
 
-def warnings_of(cells: Sequence[Cell]) -> Iterator[str]:
+def warnings_of(runs: Sequence[Cell], against: Sequence[Cell]) -> Iterator[str]:
     """Why what is printed supports no claim."""
+    cells = [*runs, *against]
+    yield from (f"{each}; no claim rests on them." for each in obstacles_between(runs, against))
     capped = [str(cell.folder) for cell in cells if cell.budget]
     if capped:
         yield f"budget: the cap on epochs ended {', '.join(capped)}; no claim rests on them."
@@ -91,7 +94,7 @@ def main() -> None:
     args = parser.parse_args()
     runs, against = ([run_of(folder) for folder in group] for group in (args.runs, args.against))
     print(compare(runs, against).to_string(index=False, float_format="%.4f"))
-    for warning in warnings_of([*runs, *against]):
+    for warning in warnings_of(runs, against):
         print(warning)
 
 

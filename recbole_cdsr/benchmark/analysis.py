@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE, Cell, cells_frame, domain_names, load_cells, metrics_frame
-from recbole_cdsr.benchmark.comparison import Comparison, by_label, compare
+from recbole_cdsr.benchmark.comparison import Comparison, compare
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy, overlap_studies
 from recbole_cdsr.benchmark.row_scores import RowScores, load_row_scores
 from recbole_cdsr.benchmark.summary import Summary, by_keys, main_metric, summarise

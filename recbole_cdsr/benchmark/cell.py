@@ -27,6 +27,8 @@ INTERRUPTED, LEFT, CHANGED, ELSEWHERE = "interrupted", "left", "changed", "elsew
 _JUDGING = frozenset({"epochs", "stopping_step", "stopping_updates", "metrics", "topk", "metric_decimal_place"})
 # A change of these leaves every figure of a finished cell what it is; `epochs` is looked at on its own.
 _WITHOUT_EFFECT = (NOT_TRAINING - _JUDGING) | {"epochs"}
+# With a change of these a begun cell goes on. Validations are compared as they are rounded.
+_GOES_ON = NOT_TRAINING - {"metric_decimal_place"}
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,7 @@ def standing(cell: Cell, output: Path, cap: int) -> Standing:
             changes = (*changes, f"epochs is {cap}, was {finished.cap}")
         state = CHANGED if changes else LEFT if may_go_on else DONE
         return Standing(state, record, finished, changes)
-    changes = _changes(cell, record, NOT_TRAINING)
+    changes = _changes(cell, record, _GOES_ON)
     if changes and kept:
         return Standing(CHANGED, record, changes=changes)
     if record.status == FAILED and not changes:

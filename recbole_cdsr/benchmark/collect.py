@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Cell:
         Where it lies; None where nothing was written yet.
     result : dict
         `result.json`; empty unless `done` or `n/a`.
+    planned : bool
+        Whether the grid names it; True where there is no grid.
     """
 
     dataset: str
@@ -63,6 +65,7 @@ class Cell:
     settings: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     result: dict[str, Any] = field(default_factory=dict)
+    planned: bool = True
 
     @property
     def budget(self) -> bool:
@@ -105,6 +108,9 @@ def load_cells(folder: Path) -> list[Cell]:
     planned = list(_planned(folder / GRID_FILE))
     if not found and not planned:
         raise DataError(f"{folder} holds no cells of a benchmark; give the folder that was its --output.")
+    names = {(cell.dataset, cell.label, cell.seed) for cell in planned}
+    if planned:
+        found = [replace(cell, planned=(cell.dataset, cell.label, cell.seed) in names) for cell in found]
     known = {(cell.dataset, cell.label, cell.seed) for cell in found}
     cells = found + [cell for cell in planned if (cell.dataset, cell.label, cell.seed) not in known]
     # What the grid does not name (any more) comes last, in the order of its folders.

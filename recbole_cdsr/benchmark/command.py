@@ -51,7 +51,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         choices=["best", "all", "none"],
         help="checkpoints that a finished cell keeps: the selected ones (default), all, or none",
     )
-    parser.add_argument("--retry-failed", action="store_true", help="run failed cells again")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--retry-failed", action="store_true", help="run failed cells again, from their last whole epoch"
+    )
+    again.add_argument(
+        "--restart-failed", action="store_true", help="begin failed cells anew: what they hold is deleted"
+    )
     parser.add_argument(
         "--changed",
         default="refuse",
@@ -84,12 +90,13 @@ def run(args: argparse.Namespace) -> int:
         standings, states = _as_they_stand(caps, args.output)
         print(list_of_cells(standings, states, args.output))
         return 0
-    return _run(grid, caps, args.output, options)
+    is_part = any((args.models, args.datasets, args.seeds))  # what was asked for before is still planned
+    return _run(grid, is_part, caps, args.output, options)
 
 
-def _run(grid: Grid, caps: dict[Cell, int], output: Path, options: RunOptions) -> int:
+def _run(grid: Grid, is_part: bool, caps: dict[Cell, int], output: Path, options: RunOptions) -> int:
     from recbole_cdsr.benchmark.cell import FAILED
-    from recbole_cdsr.benchmark.grid import GRID_FILE
+    from recbole_cdsr.benchmark.grid import GRID_FILE, read_grid
     from recbole_cdsr.benchmark.runner import Runner
     from recbole_cdsr.benchmark.tables import Display, counted, list_of_cells
     from recbole_cdsr.locks import one_at_a_time
@@ -99,7 +106,9 @@ def _run(grid: Grid, caps: dict[Cell, int], output: Path, options: RunOptions) -
     try:
         output.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(output / "benchmark.lock", "The grid"):
-            grid.write(output / GRID_FILE)
+            former = output / GRID_FILE
+            planned = grid.added_to(read_grid(former)) if is_part and former.is_file() else grid
+            planned.write(former)
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written ({error.strerror}); choose another folder.") from error
     with display.live():
@@ -145,7 +154,7 @@ def _options(args: argparse.Namespace) -> RunOptions:
     jobs = max(1, len(devices)) if args.jobs is None else args.jobs
     if jobs < 1:
         raise ConfigError(f"--jobs is {jobs}; it must be 1 or more.")
-    return RunOptions(jobs, devices, args.keep, args.retry_failed, args.changed)
+    return RunOptions(jobs, devices, args.keep, args.retry_failed, args.restart_failed, args.changed)
 
 
 def _absent(devices: tuple[str, ...]) -> str | None:

@@ -8,21 +8,19 @@ are the family. The difference over all rows is given with an interval and witho
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
+from recbole_cdsr.benchmark.claims import by_label, obstacles, obstacles_between, open_choice, role_of
 from recbole_cdsr.benchmark.collect import BASELINE, DONE, Cell
 from recbole_cdsr.benchmark.row_scores import RowScores
 from recbole_cdsr.benchmark.significance import bootstrap_intervals, holm, wilcoxon
-from recbole_cdsr.config_saved import NOT_TRAINING
 
 METRIC = "ndcg@10"
 LEVEL = 0.05
-FEWEST_SEEDS = 3
 BETTER, WORSE = "*", "†"
 OVERALL = "all rows"  # with a blank, which the name of a domain never has
 
@@ -148,15 +146,17 @@ def compare(
 
     compared: dict[str, RowScores] = {}
     not_compared, no_claim = {}, {}
-    of_reference = _obstacles(finished[reference.label])
+    referred = finished[reference.label]
+    of_reference = [f"the reference {reference.label}: {each}" for each in obstacles(referred)]
+    of_reference += [f"the reference may change: {each}" for each in open_choice(cells, reference.label)]
     for label, own in contenders.items():
-        problem = _incomparable(own, scores[label], finished[reference.label], against, candidates)
+        problem = _incomparable(own, scores[label], referred, against, candidates)
         if problem:
             not_compared[label] = problem
             continue
-        obstacles = _obstacles(own) + [f"the reference {reference.label}: {each}" for each in of_reference]
-        if obstacles:
-            no_claim[label] = "; ".join(obstacles)
+        reasons = [*obstacles(own), *of_reference, *obstacles_between(own, referred)]
+        if reasons:
+            no_claim[label] = "; ".join(reasons)
         compared[label] = scores[label]
     frame = _frame(_tests(compared, against, candidates, domains))
     tested = frame["domain"] != OVERALL
@@ -165,19 +165,6 @@ def compare(
     claimed = (frame["adjusted"] <= LEVEL) & agrees & ~frame["label"].isin(no_claim)
     frame["mark"] = np.where(claimed, np.where(frame["difference"] > 0, BETTER, WORSE), "")
     return replace(empty, tests=frame, family=int(tested.sum()), no_claim=no_claim, not_compared=not_compared)
-
-
-def by_label(cells: Iterable[Cell]) -> dict[str, list[Cell]]:
-    """Cells by label, in the order of their first."""
-    grouped: dict[str, list[Cell]] = {}
-    for cell in cells:
-        grouped.setdefault(cell.label, []).append(cell)
-    return grouped
-
-
-def role_of(cells: Sequence[Cell]) -> str:
-    """The role of a label: what its finished cells say, else what is planned for it."""
-    return next((cell for cell in cells if cell.state == DONE), cells[0]).role
 
 
 def judged_by(cell: Cell) -> dict[str, str]:
@@ -192,25 +179,6 @@ def _way_of_selection(cell: Cell) -> tuple[str, ...]:
     config = cell.result["config"]
     selected_by = (str(config.get(key)).lower() for key in _SELECTED_BY)
     return (*selected_by, *judged_by(cell).values(), cell.candidates[0])
-
-
-def _trained_by(cell: Cell) -> str:
-    """What a cell was trained with, but for its seed: what the grid says of it, and what came of that."""
-    config = {key: value for key, value in cell.result["config"].items() if key not in NOT_TRAINING and key != "seed"}
-    return json.dumps([cell.settings, config], sort_keys=True, default=str)
-
-
-def _obstacles(cells: Sequence[Cell]) -> list[str]:
-    """Why a label's finished cells support no claim."""
-    found = []
-    capped = [str(cell.seed) for cell in cells if cell.budget]
-    if capped:
-        found.append(f"budget: the cap on epochs ended training of seed {', '.join(capped)}")
-    if len({_trained_by(cell) for cell in cells}) > 1:
-        found.append("its seeds ran with different settings")
-    if len(cells) < FEWEST_SEEDS:
-        found.append(f"{len(cells)} finished seed{'s'[: len(cells) != 1]}, a claim needs {FEWEST_SEEDS}")
-    return found
 
 
 def _incomparable(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import signal
 
+USERS_MISTAKE = 2  # exit code
+
 _LONGEST = 500
 _OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|\bMemoryError\b|out of memory|can't allocate memory|std::bad_alloc")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -29,8 +31,8 @@ def reason_of_failure(exit_code: int, log: str) -> str:
     lines = [line.strip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
     last = lines[-1] if lines else "nothing was written"
     own = [line.removeprefix(_MISTAKE) for line in lines if line.startswith(_MISTAKE)]
-    memory = next((line for line in reversed(lines) if _OUT_OF_MEMORY.search(line)), None)
-    if exit_code == 2 and own:
+    memory = next((line for line in reversed(_at_the_end(lines, exit_code)) if _OUT_OF_MEMORY.search(line)), None)
+    if exit_code == USERS_MISTAKE and own:
         reason = own[-1]
     elif memory is not None:
         reason = f"Out of memory: {memory}"
@@ -47,6 +49,12 @@ def reason_of_failure(exit_code: int, log: str) -> str:
     if len(reason) > _LONGEST:
         reason = f"{reason[: _LONGEST - 1]}…"
     return reason if reason[-1] in ".…!?" else f"{reason}."
+
+
+def _at_the_end(lines: list[str], exit_code: int) -> list[str]:
+    """The lines that may say that memory ran out: of a Python error its last traceback, else all."""
+    starts = [place for place, line in enumerate(lines) if line.startswith("Traceback (most recent call last)")]
+    return lines[starts[-1] :] if starts and exit_code > 0 else lines
 
 
 def _name(number: int) -> str:

@@ -89,6 +89,31 @@ class Grid:
         models = tuple(replace(entry, settings={**entry.settings, **overrides}) for entry in self.models)
         return replace(self, models=models)
 
+    def added_to(self, former: Grid) -> Grid:
+        """Both grids in one: this one's entries take the place of those of the same name, what it lacks is kept.
+
+        Where their common settings differ, each dataset takes those of its own grid along.
+
+        Raises
+        ------
+        ConfigError
+            Two entries would lie in folders of one name.
+        """
+        one, other = former, self
+        if one.settings != other.settings:
+            one, other = one._with_common_settings_in_datasets(), other._with_common_settings_in_datasets()
+        models = {entry.label: entry for entry in (*one.models, *other.models)}
+        datasets = {entry.name: entry for entry in (*one.datasets, *other.datasets)}
+        seeds = dict.fromkeys((*one.seeds, *other.seeds))
+        both = Grid(tuple(models.values()), tuple(datasets.values()), tuple(seeds), one.settings)
+        if faults := list(_double_names(both)):
+            raise ConfigError(as_one_sentence("This grid and that of the folder", faults))
+        return both
+
+    def _with_common_settings_in_datasets(self) -> Grid:
+        datasets = tuple(replace(entry, settings={**self.settings, **entry.settings}) for entry in self.datasets)
+        return replace(self, datasets=datasets, settings={})
+
     def plain(self) -> dict[str, Any]:
         """The grid as plain data, which `read_grid` reads back from YAML."""
 
@@ -114,7 +139,7 @@ class Grid:
         """
         text = yaml.safe_dump(self.plain(), allow_unicode=True, sort_keys=False)
         with replacing(path) as part:
-            part.write_text(f"# The grid of the latest `recbole-cdsr benchmark` in this folder.\n{text}", "utf-8")
+            part.write_text(f"# What `recbole-cdsr benchmark` was asked for in this folder.\n{text}", "utf-8")
 
 
 @dataclass(frozen=True)
@@ -156,7 +181,7 @@ def read_grid(
     for key, names in named.items():
         entries = getattr(base, key)
         if names is not None:
-            entries = [_entry_named(name, entries or []) for name in names]
+            entries = [_entry_named(name, entries if isinstance(entries, list) else []) for name in names]
         if entries is None:
             where = (
                 f"name them with --{key}" if path is None else f"list them under `{key}:`, or name them with --{key}"
@@ -267,17 +292,20 @@ def _model_entry(entry: Any, number: int, source: str, faults: list[str]) -> Mod
 
 def _dataset_entry(entry: Any, number: int, source: str, faults: list[str]) -> DatasetEntry | None:
     where = f"datasets, entry {number}"
-    if isinstance(entry, int) and not isinstance(entry, bool):  # a folder called 2021
-        entry = str(entry)
-    given = _mapping(entry, ("name", "settings"), where, faults)
+    given = _mapping(_unquoted(entry), ("name", "settings"), where, faults)
     if given is None:
         return None
-    name = given.get("name")
+    name = _unquoted(given.get("name"))
     if not isinstance(name, str) or not name.strip():
         faults.append(f"{where} has no name; write a dataset's name, or {{name: …, settings: …}}")
         return None
     settings = _settings(given.get("settings"), f"{name} in {source}", f"{where} ({name})", faults)
     return DatasetEntry(name, settings)
+
+
+def _unquoted(name: Any) -> Any:
+    """The name of a dataset that YAML takes for a number, such as 2021."""
+    return str(name) if isinstance(name, int) and not isinstance(name, bool) else name
 
 
 def _mapping(entry: Any, keys: Sequence[str], where: str, faults: list[str]) -> Mapping[str, Any] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -57,7 +57,7 @@ class TimeLeft:
 
 
 def time_left(
-    left: Sequence[Cell], running: Mapping[Cell, float], finished: Mapping[Cell, float], jobs: int
+    left: Mapping[Cell, float], running: Mapping[Cell, float], finished: Mapping[Cell, float], jobs: int
 ) -> TimeLeft | None:
     """Estimate how long the rest takes.
 
@@ -67,9 +67,9 @@ def time_left(
     Parameters
     ----------
     left
-        Not started.
+        Cells to be started with the seconds that what they go on from took; 0 of those that begin.
     running
-        Running cells with their seconds so far.
+        Running cells with their seconds so far, earlier attempts included.
     finished
         Finished cells with the seconds they took.
     jobs
@@ -95,9 +95,8 @@ def time_left(
         seconds = mean(next(of_kind[kind] for kind in _kinds(cell) if kind in of_kind))
         return seconds if cell.label in labels else max(seconds, longest.get(cell.label, 0.0))
 
-    rest = [max(needed(cell) - so_far, 0.0) for cell, so_far in running.items()]
-    new = [needed(cell) for cell in left]
-    seconds = max(sum(rest + new) / jobs, max(rest + new, default=0.0))
+    rest = [max(needed(cell) - so_far, 0.0) for cell, so_far in (*running.items(), *left.items())]
+    seconds = max(sum(rest) / jobs, max(rest, default=0.0))
     return TimeLeft(seconds, all(cell.label in labels for cell in (*left, *running)))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from recbole_cdsr.benchmark import cell as cells
 from recbole_cdsr.benchmark.cell import Cell, CellRecord, FinishedRun, Standing, standing
-from recbole_cdsr.benchmark.failures import reason_of_failure
+from recbole_cdsr.benchmark.failures import USERS_MISTAKE, reason_of_failure
 from recbole_cdsr.benchmark.progress import log_tail
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.interrupts import first_interrupt_noted
@@ -44,7 +44,9 @@ class RunOptions:
     keep : {"best", "all", "none"}
         Checkpoints that a finished cell keeps.
     retry_failed : bool
-        Run cells again that have failed before this benchmark was started.
+        Run cells again that have failed before this benchmark was started, from their last whole epoch.
+    restart_failed : bool
+        The same, but begin them anew: what they hold is deleted.
     on_change : {"refuse", "keep", "restart"}
         What happens to cells that hold something made with other settings than the grid has now.
     """
@@ -53,6 +55,7 @@ class RunOptions:
     devices: tuple[str, ...] = ()
     keep: str = "best"
     retry_failed: bool = False
+    restart_failed: bool = False
     on_change: str = "refuse"
 
 
@@ -117,6 +120,10 @@ class Runner:
         """Cells that a process of this benchmark is at work on."""
         return [job.cell for job in self._jobs]
 
+    def pending(self) -> list[Cell]:
+        """Cells that are still to be run, by this benchmark or by another that is at work on them."""
+        return list(self._pending)
+
     def states(self) -> dict[Cell, str]:
         """How each cell stands at this moment."""
         states = {cell: now.state for cell, now in self.standings.items()}
@@ -156,7 +163,8 @@ class Runner:
     def _is_to_run(self, cell: Cell, now: Standing) -> bool:
         if now.state == cells.FAILED:
             # Another benchmark may have tried it in the meantime: once is enough.
-            return self._options.retry_failed and now.record.attempts == self._attempts.get(cell)
+            again = self._options.retry_failed or self._options.restart_failed
+            return again and now.record.attempts == self._attempts.get(cell)
         if now.state == cells.CHANGED:
             unfinished = now.finished is None
             return self._options.on_change == "restart" or (self._options.on_change == "keep" and unfinished)
@@ -198,7 +206,8 @@ class Runner:
     def _start(self, cell: Cell, lock: HeldLock) -> None:
         folder, now = cell.folder(self._output), self.standings[cell]
         record = now.record
-        if now.state == cells.CHANGED and self._options.on_change == "restart":
+        changed = now.state == cells.CHANGED and self._options.on_change == "restart"
+        if changed or (now.state == cells.FAILED and self._options.restart_failed):
             _empty(folder)
             record = None
         if record is None:
@@ -260,6 +269,8 @@ class Runner:
             record.status = cells.FAILED
             written = log_tail(folder / cells.LOG, job.log_start, _BYTES_OF_LOG)
             record.reason = reason_of_failure(record.exit_code, written)
+            if record.exit_code == USERS_MISTAKE and (folder / LAST).is_file():
+                record.reason += " --retry-failed goes on with it once that is mended, --restart-failed begins it anew."
         record.write(folder)
         if finished is not None:
             remove_checkpoints(folder, self._options.keep, finished)

@@ -148,7 +148,13 @@ def _time_left(runner: Runner, states: Mapping[Cell, str]) -> str:
         for cell, state in states.items()
         if state == cells.DONE and runner.standings[cell].finished.judged
     }
-    running = {cell: runner.seconds_of_attempt(cell) for cell in runner.running()}
-    left = [cell for cell, state in states.items() if state in (cells.LEFT, cells.INTERRUPTED)]
+    running = {cell: _spent(runner, cell) + runner.seconds_of_attempt(cell) for cell in runner.running()}
+    # What a failed or changed cell holds, or one that its cap ended, says nothing of how long it goes on.
+    left = {cell: _spent(runner, cell) if states[cell] == cells.INTERRUPTED else 0.0 for cell in runner.pending()}
     estimate = time_left(left, running, finished, runner.jobs) if left or running else None
     return "" if estimate is None else f", {estimate}"
+
+
+def _spent(runner: Runner, cell: Cell) -> float:
+    record = runner.standings[cell].record
+    return 0.0 if record is None else record.seconds

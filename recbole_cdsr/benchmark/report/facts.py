@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from recbole_cdsr.benchmark.analysis import Analysis
+from recbole_cdsr.benchmark.claims import by_label, role_of
 from recbole_cdsr.benchmark.collect import DONE, NOT_APPLICABLE, Cell
-from recbole_cdsr.benchmark.comparison import by_label, role_of
 
 LLM_FREE, UNKNOWN_MAKER = "no LLM", "the user's own features"
 # How result files call a matrix of the user's own.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
+from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE, Cell
-from recbole_cdsr.benchmark.comparison import BETTER, LEVEL, OVERALL, WORSE, Comparison, by_label
+from recbole_cdsr.benchmark.comparison import BETTER, LEVEL, OVERALL, WORSE, Comparison
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
 from recbole_cdsr.benchmark.report.wording import counted
 

@@ -10,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
+from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE
-from recbole_cdsr.benchmark.comparison import BETTER, WORSE, Comparison, by_label
+from recbole_cdsr.benchmark.comparison import BETTER, WORSE, Comparison
 from recbole_cdsr.benchmark.report import facts
 from recbole_cdsr.benchmark.report.figures.cost_plot import cost_plot
 from recbole_cdsr.benchmark.report.figures.domain_bars import domain_bars

@@ -93,6 +93,7 @@ def test_a_record_is_read_back_as_strict_json(tmp_path, leave):
         ({"status": RUNNING, "last": True}, {}, CAP, INTERRUPTED),
         ({"status": RUNNING, "last": True}, {"topk": [5]}, CAP, INTERRUPTED),  # it has no figures yet
         ({"status": RUNNING, "last": True}, {"hidden_size": 32}, CAP, CHANGED),
+        ({"status": RUNNING, "last": True}, {"metric_decimal_place": 6}, CAP, CHANGED),  # validations are rounded
         ({"status": RUNNING}, {"hidden_size": 32}, CAP, LEFT),  # nothing of the former settings is there
         ({"status": FAILED}, {}, CAP, FAILED),
         ({"status": FAILED}, {"learning_rate": 0.1}, CAP, LEFT),  # mended: it is another cell now

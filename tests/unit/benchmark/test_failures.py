@@ -32,6 +32,10 @@ def reason_of(code: str) -> str:
             "import sys; print('torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB'); sys.exit(1)",
             "Out of memory: torch.OutOfMemoryError: CUDA out of memory. Tried 2 GiB.",
         ),
+        (
+            "print('cache allocator: out of memory, retrying'); raise ValueError('bad')",
+            "It ended with exit code 1: ValueError: bad.",
+        ),
         ("print('\\x1b[1;31mstart\\x1b[0m'); 1 / 0", "It ended with exit code 1: ZeroDivisionError: division by zero."),
         ("raise SystemExit(3)", "It ended with exit code 3: nothing was written."),
         ("pass", "It ended without a result."),

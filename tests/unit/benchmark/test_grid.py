@@ -51,6 +51,49 @@ def test_cells_are_every_combination_with_the_nearest_settings(write):
     assert {cell.label: cell.model for cell in cells}["wide"] == "SASRec"
 
 
+def test_a_part_is_added_to_what_was_asked_for_before(write):
+    former = read_grid(write(GRID))
+    part = read_grid(write(GRID), models=["SASRec", "BPR"], datasets=["shop"], seeds=["2", "3"])
+    part = part.with_overrides(read_overrides(["learning_rate=0.3"]))
+    both = part.added_to(former)
+    assert [entry.label for entry in both.models] == ["LLM4CDSR", "SASRec+llm", "SASRec", "wide", "BPR"]
+    assert [entry.name for entry in both.datasets] == ["books", "shop"]
+    assert both.seeds == (1, 2, 3)
+    assert settings_of(both, "wide", "books") == settings_of(former, "wide", "books")
+    assert settings_of(both, "SASRec", "shop") == settings_of(part, "SASRec", "shop")
+    assert settings_of(both, "BPR", "shop")["learning_rate"] == 0.3
+
+
+def test_common_settings_that_differ_stay_with_the_datasets_they_were_given_for(write):
+    former = read_grid(write(GRID))
+    part = read_grid(write("models: [BPR]\ndatasets: [shop, games]\nseeds: [1]\nsettings: {epochs: 9}"))
+    both = part.added_to(former)
+    assert settings_of(both, "wide", "books") == settings_of(former, "wide", "books")
+    assert settings_of(both, "BPR", "games") == {"epochs": 9}
+    assert settings_of(both, "BPR", "shop") == {"epochs": 9}
+    reread = write("")
+    both.write(reread)
+    assert read_grid(reread).plain() == both.plain()
+
+
+def test_a_part_that_would_lie_where_another_entry_does_is_refused(write):
+    with pytest.raises(ConfigError, match="'SASRec' and 'sasrec' would lie in folders of one name"):
+        read_grid(write("models: [{name: sasrec, model: BPR}]\ndatasets: [shop]\nseeds: [1]")).added_to(
+            read_grid(write(GRID))
+        )
+
+
+def test_a_dataset_whose_name_yaml_takes_for_a_number(write):
+    grid = read_grid(write("models: [BPR]\ndatasets: [2021, {name: 2022, settings: {epochs: 3}}]\nseeds: [1]"))
+    assert [entry.name for entry in grid.datasets] == ["2021", "2022"]
+
+
+@pytest.mark.parametrize("text", ["models: 5\n", "models: [BPR]\nseeds: 3\n"])
+def test_names_replace_lists_that_are_none(write, text):
+    grid = read_grid(write(text), models=["BPR"], datasets=["shop"], seeds=["1", "2"])
+    assert (grid.models[0].label, grid.seeds) == ("BPR", (1, 2))
+
+
 def test_overrides_win_over_everything(write):
     grid = read_grid(write(GRID)).with_overrides(read_overrides(["learning_rate=1e-4", "topk=[1, 5]"]))
     for label in ("LLM4CDSR", "SASRec"):

@@ -30,16 +30,17 @@ def test_the_estimate_takes_the_nearest_finished_cells():
     other = Cell("A", "A", "shop", 2, {})
     (elsewhere,) = cells("A", dataset="other")
 
-    def seconds(*given) -> float:
-        return time_left(*given).seconds
+    def seconds(left, *given) -> float:
+        return time_left(left if isinstance(left, dict) else dict.fromkeys(left, 0.0), *given).seconds
 
-    assert time_left([a], {}, {}, 1) is None
+    assert time_left({a: 0.0}, {}, {}, 1) is None
     finished = {a: 100.0, b: 20.0}
     assert seconds([other], {}, finished, 1) == 100
     assert seconds([c], {}, finished, 1) == 60
     assert seconds([elsewhere], {}, finished, 1) == 100  # the model says more of it than the dataset
     assert seconds([elsewhere], {}, {b: 20.0}, 1) == 20
-    assert seconds([other, other, c], {}, finished, 2) == 130
+    assert seconds([other, elsewhere, c], {}, finished, 2) == 130
+    assert seconds({other: 40.0, c: 0.0}, {}, finished, 1) == 120  # one goes on from what took 40 seconds
     assert seconds([], {other: 30.0}, finished, 4) == 70  # one cell is not shared
     assert seconds([], {other: 300.0}, finished, 1) == 0
 
@@ -47,9 +48,9 @@ def test_the_estimate_takes_the_nearest_finished_cells():
 def test_a_model_of_which_nothing_is_finished_makes_the_estimate_a_lower_bound():
     a, b, c = cells("A", "B", "C")
     another = Cell("C", "C", "shop", 2, {})
-    assert str(time_left([a], {}, {a: 90.0}, 1)) == "about 2 min to go"
-    assert str(time_left([c], {}, {a: 90.0}, 1)) == "about 2 min or more to go"
-    estimate = time_left([another], {c: 600.0}, {a: 100.0, b: 20.0}, 1)
+    assert str(time_left({a: 0.0}, {}, {a: 90.0}, 1)) == "about 2 min to go"
+    assert str(time_left({c: 0.0}, {}, {a: 90.0}, 1)) == "about 2 min or more to go"
+    estimate = time_left({another: 0.0}, {c: 600.0}, {a: 100.0, b: 20.0}, 1)
     assert (estimate.seconds, estimate.known) == (600, False)  # as long as the one that runs, at least
 
 

@@ -82,6 +82,19 @@ def test_failed_cells_are_left_alone(tmp_path):
     assert (folder / "cell.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_failed_cell_goes_on_or_begins_anew(tmp_path, restart):
+    cell = Cell("BPR", "BPR", "no-such-dataset", 1, {})
+    folder = begun(tmp_path, cell, FAILED)
+    runner = Runner({cell: 300}, tmp_path, RunOptions(retry_failed=not restart, restart_failed=restart))
+    runner.run()
+    record = CellRecord.read(folder)
+    assert (record.status, record.attempts, record.exit_code) == (FAILED, 1, 2)
+    assert (folder / "last.pth").is_file() != restart
+    assert ("--restart-failed begins it anew" in record.reason) != restart
+    assert "no-such-dataset" in record.reason
+
+
 def test_kept_changes_leave_a_finished_cell_as_it_is(tmp_path):
     was, now = (Cell("BPR", "BPR", "shop", 1, {"embedding_size": size}) for size in (64, 32))
     folder = begun(tmp_path, was, DONE)

@@ -59,7 +59,7 @@ def test_without_a_terminal_an_event_is_a_line(runner, tmp_path, capsys):
         display(runner, None)
         display(runner, "BPR on shop, seed 1: done")
     assert capsys.readouterr().out == (
-        "BPR on shop, seed 1: done. 2 of 6 cells done, 1 failed, 1 interrupted, 2 left, about 3 min or more to go.\n"
+        "BPR on shop, seed 1: done. 2 of 6 cells done, 1 failed, 1 interrupted, 2 left, about 2 min or more to go.\n"
     )
 
 
@@ -69,10 +69,17 @@ def test_on_a_terminal_there_is_a_table_of_models_and_seeds(runner, tmp_path):
     with display.live():
         display(runner, "BPR on shop, seed 1: done")
     shown = screen.getvalue()
-    assert "2 of 6 cells done, 1 failed, 1 interrupted, 2 left, about 3 min or more to go" in shown
+    assert "2 of 6 cells done, 1 failed, 1 interrupted, 2 left, about 2 min or more to go" in shown
     assert "LightGCN on shop, seed 1: Killed by SIGKILL (signal 9)." in shown
     lines = [line.split("│") for line in shown.replace("┃", "│").splitlines()]
     rows = {line[0].strip(): line[1:] for line in lines if len(line) == 3}
     assert [part.strip() for part in rows["model"]] == ["seed 1", "seed 2"]
     assert [part.strip() for part in rows["BPR"]] == ["done, 30 epochs (budget)", "interrupted, epoch 5"]
     assert [part.strip() for part in rows["Pop"]] == ["n/a", "left"]
+
+
+def test_cells_that_are_tried_again_are_part_of_the_estimate(tmp_path, runner, capsys):
+    again = Runner(dict.fromkeys(CELLS, 30), tmp_path, RunOptions(jobs=1, retry_failed=True))
+    Display(tmp_path)(again, "BPR on shop, seed 1: done")
+    # Pop and LightGCN of seed 2 and LightGCN of seed 1, two minutes each.
+    assert capsys.readouterr().out.endswith("1 interrupted, 2 left, about 6 min or more to go.\n")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
+from recbole_cdsr.benchmark.claims import role_of
 from recbole_cdsr.benchmark.collect import Cell
-from recbole_cdsr.benchmark.comparison import Comparison, role_of
+from recbole_cdsr.benchmark.comparison import Comparison
 from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, ticks

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
+from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE, Cell
-from recbole_cdsr.benchmark.comparison import METRIC, Comparison, by_label
+from recbole_cdsr.benchmark.comparison import METRIC, Comparison
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
 from recbole_cdsr.benchmark.report.notes import (
     capped_note,
