@@ -119,8 +119,8 @@ class Analysis:
     def figure(
         self, dataset: str, label: str, candidates: str, scope: str, name: str, metric: str | None = None
     ) -> Summary | None:
-        """One figure of the summary, of the main metric unless another is named; None where no row was judged."""
-        return self._figures.get((dataset, label, candidates, scope, name, metric or self.main_metric))
+        """One figure of the summary, of the dataset's main metric unless another is named; None where there is none."""
+        return self._figures.get((dataset, label, candidates, scope, name, metric or self.main_metric(dataset)))
 
     @cached_property
     def datasets(self) -> list[DatasetAnalysis]:
@@ -146,11 +146,16 @@ class Analysis:
         return list(dict.fromkeys(cell.label for cell in self.cells))
 
     @cached_property
-    def metrics(self) -> list[str]:
-        """Metrics that were computed, in their order."""
-        return list(dict.fromkeys(self.summary["metric"]))
+    def metrics(self) -> dict[str, list[str]]:
+        """By dataset the metrics that were computed, in their order; those that all its finished labels have first."""
+        found = {}
+        for dataset, own in self.summary.groupby("dataset", sort=False):
+            labels = own.groupby("metric", sort=False)["label"].nunique()
+            found[dataset] = list(labels.sort_values(ascending=False, kind="stable").index)
+        return found
 
-    @property
-    def main_metric(self) -> str:
-        """The metric that figures show; needs a finished cell."""
-        return main_metric(self.metrics)
+    def main_metric(self, *datasets: str) -> str:
+        """The metric that figures of these datasets show: NDCG@10 where all have it, else the first that all have."""
+        first, *others = (self.metrics.get(dataset, []) for dataset in datasets)
+        shared = [metric for metric in first if all(metric in other for other in others)]
+        return main_metric(shared or first)

@@ -7,6 +7,7 @@ is done `result.json` (docs/results_format.md) and `test_ranks.tsv`. A cell with
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,9 @@ CELL_FILE, RESULT_FILE, RANKS_FILE, GRID_FILE = "cell.json", "result.json", "tes
 BACKBONE = "SASRecBCE"
 OURS, INJECTED, BASELINE = "this package", "injected", "baseline"
 
+# What no page and no table can hold.
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_STATES = (DONE, FAILED, RUNNING)
 # Keys of a result that are no candidate set.
 _SECTIONS = ("overall", "domains", "groups")
 
@@ -206,8 +210,9 @@ def _read_cell(folder: Path) -> Cell:
     named["seed"] = int(seed) if seed.isdigit() else -1
     try:
         stated = _read_json(folder / CELL_FILE)
-        named |= {key: stated[key] for key in ("dataset", "label", "model", "seed")}
-        state, reason = stated["status"], stated.get("reason") or ""
+        _check_record(stated)
+        named |= {"seed": stated["seed"], **{key: printable(stated[key]) for key in ("dataset", "label", "model")}}
+        state, reason = stated["status"], printable(stated.get("reason") or "")
         more = {"attempts": stated.get("attempts") or 0, "settings": stated.get("settings") or {}}
         if state == RUNNING:
             reason = "it runs, or was interrupted"
@@ -215,8 +220,6 @@ def _read_cell(folder: Path) -> Cell:
             return Cell(**named, **more, state=state, reason=reason)
         result = _read_json(folder / RESULT_FILE)
         _check_result(folder / RESULT_FILE, result)
-    except KeyError as error:
-        return Cell(**named, state=FAILED, reason=f"{CELL_FILE} lacks the key {error}; run the cell again")
     except DataError as error:
         return Cell(**named, state=FAILED, reason=str(error))
     if result["test"]["overall"] == NOT_APPLICABLE:
@@ -236,12 +239,38 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def printable(text: str) -> str:
+    """A text without control characters, which a process may have written into its log."""
+    return _CONTROL.sub("", text)
+
+
+def _check_record(stated: Mapping[str, Any]) -> None:
+    _check_kinds(CELL_FILE, stated, {"dataset": str, "label": str, "model": str, "seed": int, "status": str})
+    optional = {"reason": str, "attempts": int, "settings": dict}
+    _check_kinds(CELL_FILE, {key: value for key, value in stated.items() if value is not None}, optional, needed=False)
+    if stated["status"] not in _STATES:
+        raise DataError(f"{CELL_FILE} says status {stated['status']!r}; run the cell again")
+
+
 def _check_result(path: Path, result: Mapping[str, Any]) -> None:
-    lacking = [key for key in ("config", "epochs", "eval_candidates", "test") if key not in result]
-    if not lacking:
-        lacking = [f"test.{key}" for key in (*_SECTIONS, *result["eval_candidates"]) if key not in result["test"]]
-    if lacking:
-        raise DataError(f"{path.name} lacks the key {lacking[0]!r}; run the cell again")
+    _check_kinds(path.name, result, {"config": dict, "epochs": int, "eval_candidates": list, "test": dict})
+    test = result["test"]
+    if test.get("overall") == NOT_APPLICABLE:
+        return
+    _check_kinds(path.name, test, dict.fromkeys((*_SECTIONS, *result["eval_candidates"]), dict), "test.")
+    for candidates in result["eval_candidates"]:
+        _check_kinds(path.name, test[candidates], dict.fromkeys(_SECTIONS, dict), f"test.{candidates}.")
+
+
+def _check_kinds(
+    name: str, content: Mapping[str, Any], kinds: Mapping[str, type], before: str = "", needed: bool = True
+) -> None:
+    for key, kind in kinds.items():
+        if key not in content:
+            if needed:
+                raise DataError(f"{name} lacks the key {before + key!r}; run the cell again")
+        elif not isinstance(content[key], kind):
+            raise DataError(f"{name}: {before}{key} is {str(content[key])[:40]!r}; run the cell again")
 
 
 def _planned(path: Path) -> Iterator[Cell]:

@@ -58,7 +58,7 @@ def _all_but_ratio(card: dict[str, Any]) -> str:
     family = {
         "synthetic": card.get("synthetic"),
         "source": card.get("source"),
-        "converter": {**card["converter"], "options": options},
+        "converter": {**(card.get("converter") or {}), "options": options},
         "split": card.get("split"),
         "domains": [domain.get("name") for domain in card.get("domains") or []],
     }
@@ -72,6 +72,6 @@ def _undiluted(cells: Sequence[Cell], datasets: set[str]) -> set[str]:
         if cell.dataset in datasets
         and cell.state == DONE
         and cell.result.get("fold_in")
-        and cell.result["card"].get("split") == "loo"
-        and _options(cell.result["card"])[OPTION] < 1
+        and (cell.result.get("card") or {}).get("split") == "loo"
+        and _options(cell.result.get("card")).get(OPTION, 1) < 1
     }

@@ -57,8 +57,8 @@ def by_keys(summary: pd.DataFrame) -> dict[tuple[str, ...], Summary]:
 
 
 def main_metric(metrics: Sequence[str]) -> str:
-    """The metric that figures show: NDCG@10, else the first that was computed."""
-    return "ndcg@10" if "ndcg@10" in metrics else metrics[0]
+    """The metric that figures show: NDCG@10, else the first that was computed; NDCG@10 also where none was."""
+    return metrics[0] if metrics and "ndcg@10" not in metrics else "ndcg@10"
 
 
 def _intervals(scores: Mapping[tuple[str, str], RowScores | str]) -> list[tuple]:

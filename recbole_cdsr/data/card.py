@@ -194,6 +194,9 @@ def _check_kinds(path: Path, content: Mapping[str, Any]) -> None:
         wanted = dict if inner == "options" else list
         if not isinstance(content.get(key, {}).get(inner, wanted()), wanted):
             raise DataError(f"{path}: {key}.{inner} must be a {wanted.__name__}, found {content[key][inner]!r}.")
+    files = content.get("source", {}).get("files", [])
+    if odd := [each for each in files if not isinstance(each, dict) or not isinstance(each.get("name"), str)]:
+        raise DataError(f"{path}: every entry of source.files must be a mapping with a name, found {odd[0]!r}.")
     domains = [{name: count for name, count in each.items() if name != "name"} for each in content.get("domains", [])]
     counted = [content.get("rows", {}), *domains, *content.get("splits", {}).values()]
     counts = [count for counts in counted for count in counts.values()]

@@ -37,7 +37,7 @@ def _state(cell: Cell) -> dict[str, Any]:
         "state": f"{cell.state}, budget" if cell.budget else cell.state,
         "reason": cell.reason,
         "attempts": cell.attempts,
-        "done": cell.state == DONE and not cell.budget,
+        "done": cell.state in (DONE, NOT_APPLICABLE) and not cell.budget,
     }
 
 
@@ -54,11 +54,16 @@ def cards(analysis: Analysis) -> list[dict[str, Any]]:
                 "name": dataset.name,
                 "synthetic": dataset.synthetic,
                 "cards": [list(_card_facts(card)) for card in different],
-                "files": [(card.get("source") or {}).get("files") or [] for card in different],
+                "files": [list(_source_files(card)) for card in different],
                 "domains": [card.get("domains") or [] for card in different],
             }
         )
     return found
+
+
+def _source_files(card: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for file in (card.get("source") or {}).get("files") or []:
+        yield {"name": "?", **file} if isinstance(file, dict) else {"name": str(file)}
 
 
 def features(analysis: Analysis) -> list[dict[str, Any]]:

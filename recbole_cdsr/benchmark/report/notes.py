@@ -9,7 +9,7 @@ from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE, Cell
 from recbole_cdsr.benchmark.comparison import BETTER, LEVEL, OVERALL, WORSE, Comparison
 from recbole_cdsr.benchmark.overlap_study import OverlapStudy
-from recbole_cdsr.benchmark.report.wording import counted
+from recbole_cdsr.benchmark.report.wording import counted, metric_name
 
 
 def unfinished(cells: list[Cell]) -> list[Cell]:
@@ -79,6 +79,20 @@ def capped_note(analysis: Analysis, study: OverlapStudy) -> list[str]:
     names = set(study.datasets.values())
     capped = dict.fromkeys(cell.label for cell in analysis.cells if cell.dataset in names and cell.budget)
     return [f"Budget, which supports no claim, at some ratio: {', '.join(capped)}."] if capped else []
+
+
+def without_metric_note(analysis: Analysis, dataset: DatasetAnalysis, candidates: str) -> list[str]:
+    """The labels that were judged, but not by the metric that figures show, in a sentence."""
+    metric = analysis.main_metric(dataset.name)
+    without = [
+        label
+        for label, cells in dataset.finished.items()
+        if any(
+            candidates in cell.candidates and metric not in cell.result["test"][candidates]["overall"] for cell in cells
+        )
+    ]
+    named = metric_name(metric)
+    return [f"Seeds without {named}, which figures and means leave out: {', '.join(without)}."] if without else []
 
 
 def unfinished_note(cells: list[Cell]) -> list[str]:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.claims import by_label
-from recbole_cdsr.benchmark.collect import DONE
+from recbole_cdsr.benchmark.collect import DONE, NOT_APPLICABLE, printable
 from recbole_cdsr.benchmark.comparison import BETTER, WORSE, Comparison
 from recbole_cdsr.benchmark.report import facts
 from recbole_cdsr.benchmark.report.figures.cost_plot import cost_plot
@@ -55,11 +55,12 @@ def page(analysis: Analysis, title: str) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: printable(value) if type(value) is str else value,  # not Markup
     )
     environment.filters["number"] = facts.number_text
     environment.tests["figure"] = lambda entry: isinstance(entry, Figure)
     style = resources.files("recbole_cdsr.benchmark.report").joinpath("page_files/page.css").read_text(encoding="utf-8")
-    finished = [cell for cell in analysis.cells if cell.state == DONE]
+    finished = [cell for cell in analysis.cells if cell.state in (DONE, NOT_APPLICABLE)]
     dates = sorted({cell.result["date"] for cell in finished if cell.result.get("date")})
     return environment.get_template("page.html").render(
         title=title,
@@ -135,7 +136,7 @@ def _in_short(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparis
         label, figure = next(iter(best.items()))
         capped = any(cell.budget for cell in dataset.finished[label])
         end = " (budget: supports no claim)" if capped else ""
-        metric = metric_name(analysis.main_metric)
+        metric = metric_name(analysis.main_metric(dataset.name))
         found.append(f"Highest {metric} on test: {label}, {spread_text(figure.mean, figure.sd)}{end}.")
     if comparison.reference.label is None:
         return [*found, f"No tests: {comparison.reference.problem}."]

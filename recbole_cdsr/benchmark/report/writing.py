@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -44,22 +45,24 @@ def write_report(folder: Path, output: Path | None = None) -> list[Path]:
     analysis = Analysis.of_folder(folder)
     title = folder.resolve().name
     tables = all_tables(analysis)
-    texts = {
-        HTML: page(analysis, title),
-        MARKDOWN: "\n".join([f"# {escaped(title)}\n", *map(markdown, tables)]),
-        LATEX: "\n".join([HEADER, *map(latex, tables)]),
-        RESULTS: _csv(analysis.summary),
-        COMPARISON: _csv(comparison_frame(analysis)),
-        CELLS: _csv(analysis.cells_frame),
+    # In this order, so that the figures are there whatever becomes of the page.
+    texts: dict[str, Callable[[], str]] = {
+        RESULTS: lambda: _csv(analysis.summary),
+        COMPARISON: lambda: _csv(comparison_frame(analysis)),
+        CELLS: lambda: _csv(analysis.cells_frame),
+        MARKDOWN: lambda: "\n".join([f"# {escaped(title)}\n", *map(markdown, tables)]),
+        LATEX: lambda: "\n".join([HEADER, *map(latex, tables)]),
+        HTML: lambda: page(analysis, title),
     }
     try:
         output.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
+            content = text()
             with replacing(output / name) as part:
-                part.write_text(text, encoding="utf-8", newline="\n")
+                part.write_text(content, encoding="utf-8", newline="\n")
     except OSError as error:
         raise DataError(f"The report cannot be written to {output} ({error.strerror}); name another folder.") from error
-    return [output / name for name in texts]
+    return [output / name for name in (HTML, MARKDOWN, LATEX, RESULTS, COMPARISON, CELLS)]
 
 
 def comparison_frame(analysis: Analysis) -> pd.DataFrame:

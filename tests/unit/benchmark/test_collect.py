@@ -54,6 +54,31 @@ def test_cells_without_figures_are_rows_that_say_why(tmp_path, cell):
     assert metrics_frame(load_cells(tmp_path)).empty
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "reason"),
+    [
+        ("cell.json", {"settings": ["x"]}, "cell.json: settings is \"['x']\"; run the cell again"),
+        ("cell.json", {"status": "ready"}, "cell.json says status 'ready'; run the cell again"),
+        ("cell.json", {"seed": "one"}, "cell.json: seed is 'one'; run the cell again"),
+        ("result.json", {"test": None}, "result.json: test is 'None'; run the cell again"),
+        ("result.json", {"eval_candidates": ["uni99"]}, "result.json lacks the key 'test.uni99'; run the cell again"),
+        ("result.json", {"epochs": None}, "result.json: epochs is 'None'; run the cell again"),
+    ],
+)
+def test_a_cell_of_another_shape_is_a_row_that_says_so(tmp_path, cell, name, changes, reason):
+    cell(tmp_path, "BPR", 2, {"book": [1, 3]})
+    path = cell(tmp_path, "BPR", 1, {"book": [1, 3]}) / name
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes), encoding="utf-8")
+    broken, whole = load_cells(tmp_path)
+    assert (broken.state, broken.reason, whole.state) == ("failed", reason, "done")
+    assert len(cells_frame([broken, whole])) == 2
+
+
+def test_control_characters_of_a_log_are_left_out(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, status="failed", reason="killed\x00 by\x07 a\tsignal")
+    assert load_cells(tmp_path)[0].reason == "killed by a\tsignal"
+
+
 def test_figures_in_long_form(tmp_path, cell):
     cell(tmp_path, "BPR", 1, {"book": [1, 3], "movie": [20, 7]})
     frame = metrics_frame(load_cells(tmp_path))

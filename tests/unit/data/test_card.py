@@ -124,6 +124,7 @@ def test_description_shouts_if_synthetic() -> None:
         ("splits: {train: {users: true}}", "hold numbers, found True"),
         ("converter: {options: [a]}", r"converter\.options must be a dict, found \['a'\]"),
         ("source: {files: 3}", r"source\.files must be a list, found 3"),
+        ("source: {files: [rows.csv]}", r"source\.files must be a mapping with a name, found 'rows\.csv'"),
         ("features: {items: us}", "every kind in features must list made_by and encoder as text, found 'us'"),
         ("features: {items: [{made_by: us}]}", "every kind in features must list made_by and encoder"),
         ("sythetic: true", "unknown key 'sythetic'; known are name, synthetic"),

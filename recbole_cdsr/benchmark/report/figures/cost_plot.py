@@ -30,7 +30,7 @@ def cost_plot(
     high = min(each for each in decades if each >= max(times.values()) and each > low)
     values = ticks(max(figure.mean for figure in figures.values()), 4)
     x, y = Scale(low, high, 0, 100, logarithmic=True), Scale(0, values[-1], _HEIGHT, 0)
-    metric = metric_name(analysis.main_metric)
+    metric = metric_name(analysis.main_metric(dataset.name))
     title = f"{metric} against seconds of training, candidates {candidates}"
     plot = Plot(_HEIGHT, title, left=38, right=24)
     plot.x_axis([each for each in decades if low <= each <= high], x, lambda value: f"{value:,g}")

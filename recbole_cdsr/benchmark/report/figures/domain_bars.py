@@ -19,7 +19,7 @@ def domain_bars(
     analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison, styles: Mapping[str, Style]
 ) -> list[Drawn]:
     """A figure per domain with the labels in the order of the leaderboard; all domains share a scale."""
-    candidates, metric = comparison.candidates, metric_name(analysis.main_metric)
+    candidates, metric = comparison.candidates, metric_name(analysis.main_metric(dataset.name))
     labels = list(ordered(analysis, dataset, candidates))
     found = {
         domain: {
@@ -30,7 +30,7 @@ def domain_bars(
         for domain in dataset.domains
     }
     tops = [_top(figure.mean, figure.sd) for figures in found.values() for figure in figures.values()]
-    values = ticks(max(tops), most=4)
+    values = ticks(max(tops, default=0.0), most=4)
     scale = Scale(0, values[-1], 0, 100)
     drawn = []
     for domain, figures in found.items():

@@ -27,7 +27,7 @@ def group_heat_map(analysis: Analysis, dataset: DatasetAnalysis, candidates: str
     }
     if not found:
         return None
-    metric = metric_name(analysis.main_metric)
+    metric = metric_name(analysis.main_metric(dataset.name))
     best = {name: max(found[label, name].mean for label in labels if (label, name) in found) for name in groups}
     width = 100 / len(groups)
     title = f"{metric} by group of test rows, candidates {candidates}"

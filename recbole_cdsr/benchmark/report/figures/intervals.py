@@ -30,13 +30,11 @@ def interval_plot(
     analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison, styles: Mapping[str, Style]
 ) -> Drawn:
     """Every finished label's overall figure among one candidate set, best first."""
-    candidates, metric = comparison.candidates, analysis.main_metric
+    candidates, metric = comparison.candidates, analysis.main_metric(dataset.name)
     figures = ordered(analysis, dataset, candidates)
     seeds = {label: _of_seeds(dataset.finished[label], candidates, metric) for label in figures}
-    most = max(
-        [*(_known_or(figure.high, figure.mean) for figure in figures.values()), *(max(s) for s in seeds.values())]
-    )
-    values = ticks(most)
+    tops = [_known_or(figure.high, figure.mean) for figure in figures.values()]
+    values = ticks(max([*tops, *(value for own in seeds.values() for value in own)], default=0.0))
     scale = Scale(0, values[-1], 0, 100)
     name = f"{metric_name(metric)} over all test rows, candidates {candidates}"
     plot = Plot(_ROW * len(figures) + 8, name, right=14, left=6, hint="Point at or tab to a mark for its numbers.")
@@ -82,7 +80,8 @@ def interval_plot(
 
 
 def _of_seeds(cells: list[Cell], candidates: str, metric: str) -> list[float]:
-    return [cell.result["test"][candidates]["overall"][metric] for cell in cells if candidates in cell.candidates]
+    overall = [cell.result["test"][candidates]["overall"] for cell in cells if candidates in cell.candidates]
+    return [figures[metric] for figures in overall if metric in figures]
 
 
 def _known_or(value: float, other: float) -> float:

@@ -21,7 +21,8 @@ def overlap_curves(
     analysis: Analysis, study: OverlapStudy, candidates: str, styles: Mapping[str, Style]
 ) -> list[Drawn]:
     """All test rows, those of overlapped users and those of single-domain users, each as a figure with one scale."""
-    figures = {rows: _figures(analysis, study, candidates, *rows) for rows in ROWS}
+    main = analysis.main_metric(*study.datasets.values())
+    figures = {rows: _figures(analysis, study, candidates, *rows, main) for rows in ROWS}
     figures = {rows: found for rows, found in figures.items() if found}
     if not figures:
         return []
@@ -29,7 +30,7 @@ def overlap_curves(
     values = ticks(top, 4)
     ratios = list(study.datasets)
     x, y = Scale(0, 1, 0, 100), Scale(0, values[-1], _HEIGHT, 0)
-    metric = metric_name(analysis.main_metric)
+    metric = metric_name(main)
     note = " ".join(
         ["Across: share of the overlapped training users that are left overlapped.", *capped_note(analysis, study)]
     )
@@ -60,14 +61,14 @@ def overlap_curves(
 
 
 def _figures(
-    analysis: Analysis, study: OverlapStudy, candidates: str, scope: str, name: str
+    analysis: Analysis, study: OverlapStudy, candidates: str, scope: str, name: str, metric: str
 ) -> dict[str, dict[float, Summary]]:
     """By label and ratio; labels without any are left out."""
     found = {
         label: {
             ratio: figure
             for ratio, dataset in study.datasets.items()
-            if (figure := analysis.figure(dataset, label, candidates, scope, name)) is not None
+            if (figure := analysis.figure(dataset, label, candidates, scope, name, metric)) is not None
         }
         for label in analysis.labels
     }

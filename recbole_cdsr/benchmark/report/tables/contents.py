@@ -16,6 +16,7 @@ from recbole_cdsr.benchmark.report.notes import (
     synthetic_note,
     unfinished,
     unfinished_note,
+    without_metric_note,
 )
 from recbole_cdsr.benchmark.report.tables.table import Entry, Figure, Table, with_places
 from recbole_cdsr.benchmark.report.wording import (
@@ -57,7 +58,8 @@ def study_candidates(analysis: Analysis, study: OverlapStudy) -> list[str]:
 
 def result_table(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparison) -> Table:
     """Every label's figures by domain and overall, among one candidate set."""
-    metrics = [metric for metric in MAIN_METRICS if metric in analysis.metrics] or analysis.metrics[:1]
+    computed = analysis.metrics.get(dataset.name, [])
+    metrics = [metric for metric in MAIN_METRICS if metric in computed] or computed[:1]
     scopes = [("domain", name) for name in dataset.domains] + [("overall", "overall")]
     rows = []
     for label, cells in by_label(dataset.cells).items():
@@ -74,7 +76,12 @@ def result_table(analysis: Analysis, dataset: DatasetAnalysis, comparison: Compa
         ["model", "seeds"],
         [(name, metric_name(metric)) for _, name in scopes for metric in metrics],
         with_places(rows),
-        [*synthetic_note(dataset), *claim_notes(comparison), *unfinished_note(dataset.cells)],
+        [
+            *synthetic_note(dataset),
+            *claim_notes(comparison),
+            *without_metric_note(analysis, dataset, comparison.candidates),
+            *unfinished_note(dataset.cells),
+        ],
     )
 
 
@@ -105,7 +112,7 @@ def comparison_table(dataset: DatasetAnalysis, comparison: Comparison) -> Table:
 
 def group_table(analysis: Analysis, dataset: DatasetAnalysis, candidates: str) -> Table:
     """Every label's main metric by group of test rows, with the groups' counts."""
-    metric = analysis.main_metric
+    metric = analysis.main_metric(dataset.name)
     groups = group_counts(analysis.summary, dataset.name, candidates)
     rows = []
     for label in dataset.finished:
@@ -152,13 +159,13 @@ def cost_table(analysis: Analysis, dataset: DatasetAnalysis) -> Table:
 
 def overlap_table(analysis: Analysis, study: OverlapStudy, number: int, candidates: str) -> Table:
     """Every label's main metric by overlap ratio."""
-    metric = analysis.main_metric
-    names = set(study.datasets.values())
+    names = study.datasets.values()
+    metric = analysis.main_metric(*names)
     labels = list(dict.fromkeys(cell.label for cell in analysis.cells if cell.dataset in names and cell.state == DONE))
     rows = [
         [
             label + (" (ratio does not apply)" if label in study.undiluted else ""),
-            *(_figure(analysis, name, label, candidates, "overall", "overall") for name in study.datasets.values()),
+            *(_figure(analysis, name, label, candidates, "overall", "overall", metric) for name in names),
         ]
         for label in labels
     ]

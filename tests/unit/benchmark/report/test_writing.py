@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pandas as pd
 import pytest
 
 from recbole_cdsr.benchmark.report import write_report
 from recbole_cdsr.errors import DataError
+
+from ..benchmark_folder import diluted_card
 
 NAMES = ["report.html", "report.md", "tables.tex", "results.csv", "comparison.csv", "cells.csv"]
 
@@ -57,6 +61,58 @@ def test_a_benchmark_without_a_finished_cell_is_reported_too(tmp_path, cell):
     for reason in ("training loss is nan", "out of memory"):
         assert all(reason in text for text in (html, markdown, latex, cells))
     assert len(results.splitlines()) == len(comparison.splitlines()) == 1  # headings alone
+
+
+def figures(*names: str) -> dict:
+    """What a result holds of two rows, by these metrics."""
+    of_rows = {"count": 2, **dict.fromkeys(names, 0.5)}
+    own = {"overall": of_rows, "domains": {"book": of_rows}, "groups": {"overlapped": of_rows}}
+    return own | {"full": own}
+
+
+def test_datasets_judged_by_different_metrics_are_reported_together(tmp_path, cell):
+    for dataset, names in (("shop", ("ndcg@10",)), ("games", ("ndcg@5", "hit@5"))):
+        for label in ("BPR", "LeCDSR"):
+            cell(tmp_path, label, 1, {"book": [1, 3]}, dataset=dataset, test=figures(*names))
+    html, markdown, *_ = [path.read_text(encoding="utf-8") for path in write_report(tmp_path)]
+    for text in (html, markdown):
+        assert "NDCG@10" in text
+        assert "NDCG@5" in text
+
+
+def test_a_seed_without_the_main_metric_is_named(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, {"book": [1, 3]})
+    cell(tmp_path, "LeCDSR", 1, {"book": [1, 3]})
+    cell(tmp_path, "LeCDSR", 2, {"book": [1, 3]}, test=figures("ndcg@5"), config={"topk": [5]})
+    markdown = write_report(tmp_path)[1].read_text(encoding="utf-8")
+    assert "Seeds without NDCG@10, which figures and means leave out: LeCDSR." in markdown
+
+
+def test_odd_cards_of_older_results_do_not_stop_a_report(tmp_path, cell):
+    odd = diluted_card("shop", None, source={"files": ["rows.csv", {"bytes": 3}]})
+    cell(tmp_path, "BPR", 1, {"book": [1, 3]}, card=odd)
+    cell(tmp_path, "LeCDSR", 1, {"book": [1, 3]}, card=None, fold_in=True)
+    assert "rows.csv" in write_report(tmp_path)[0].read_text(encoding="utf-8")
+
+
+def test_a_study_with_a_cell_of_an_older_card_is_reported(dilemma):
+    for path in dilemma.glob("cells/shop0.5/BPR/seed-1/result.json"):
+        content = json.loads(path.read_text()) | {"card": {"name": "shop0.5", "split": "loo"}}
+        path.write_text(json.dumps(content))
+    assert "by share of overlapped training users" in write_report(dilemma)[1].read_text(encoding="utf-8")
+
+
+def test_a_cell_that_cannot_be_judged_counts_as_finished(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, {"book": [1, 3]})
+    cell(tmp_path, "NGCF", 1, {"book": [1]}, test={"overall": "n/a", "domains": "n/a", "groups": "n/a", "full": {}})
+    assert "2 of 2 cells are finished" in write_report(tmp_path)[0].read_text(encoding="utf-8")
+
+
+def test_control_characters_reach_no_page(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, {"book": [1, 3]}, command="run\x07 --model=BPR\x00")
+    html = write_report(tmp_path)[0].read_text(encoding="utf-8")
+    assert "run --model=BPR" in html
+    assert not {"\x00", "\x07"} & set(html)
 
 
 def test_a_folder_that_is_no_benchmark_gets_no_report(tmp_path):
