@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         const="True",
         action=Once,
         metavar="BOOL",
-        help="go on with the newest unfinished run of this kind",
+        help="go on with the newest run of this configuration",
     )
     run.set_defaults(run=_run, takes_settings=True)
     tune_command.add_parser(commands)

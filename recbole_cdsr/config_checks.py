@@ -59,7 +59,6 @@ REAL_VALUED = frozenset(
         "hidden_dropout_prob",
         "resolution",
         "negative_weight",
-        "q",
     ]
 )
 WHOLE_OR_TRUTH = frozenset({"use_proj_bias", "post_remove_context", "context_norm", "xgb_verbose_eval"})
@@ -200,7 +199,7 @@ def kind_of_default(key: str, defaults: Mapping[str, Any]) -> type | None:
     kind = type(defaults[key])
     if kind is int and key in REAL_VALUED:
         return float
-    return kind if kind in (bool, int, float, str) else None
+    return kind if kind in (bool, int, float, str, list) else None
 
 
 def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
@@ -223,6 +222,8 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if kind is list and isinstance(value, tuple):
+        value = list(value)
     if kind is int and key in WHOLE_OR_TRUTH and isinstance(value, bool):
         return value
     if kind is not None and type(value) is not kind:
@@ -256,6 +257,7 @@ def _nullable(key: str, defaults: Mapping[str, Any]) -> bool:
     default = defaults.get(key)
     return (
         default is None
+        or (isinstance(default, list) and bool(default))
         or key in MAY_BE_NULL
         or (isinstance(default, str) and key not in NEVER_NULL and default != "None")
     )

@@ -8,6 +8,7 @@ from typing import Any
 from recbole.utils import InputType, ModelType
 
 from recbole_cdsr.config_checks import as_origin, fault
+from recbole_cdsr.config_reading import is_whole
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError
 
@@ -57,4 +58,7 @@ def settled(
             setting,
             "a mapping such as {distribution: uniform, sample_num: 1}, with the distribution uniform or popularity",
         )
+    for key, (given, least) in {"sample_num": (1, 1), "candidate_num": (0, 1 if value.get("dynamic") else 0)}.items():
+        if not is_whole(value.get(key, given), least):
+            raise fault("train_neg_sample_args", setting, f"a mapping whose {key} is a whole number, {least} or more")
     return {"distribution": "uniform", **value}

@@ -50,6 +50,7 @@ NOT_TRAINING = frozenset(
         "topk",
         "metric_decimal_place",
         "loss_decimal_place",
+        "llm_features_dir",
         *config_llm_keys.NOT_TRAINING,
     ]
 )
@@ -95,6 +96,7 @@ def fingerprint(plain: Mapping[str, Plain]) -> str:
     if training.get(injection_settings.KEY) in (None, injection_settings.OFF):
         for key in (injection_settings.KEY, *injection_settings.READ_BY):  # nothing reads them
             training.pop(key, None)
+    training["llm_features_dir"] = None  # runs from when it counted, and was not set
     for key in ("trim_windows", "llm_injection_whiten"):
         if not training.get(key):  # as without the key
             training.pop(key, None)

@@ -10,6 +10,7 @@ from time import time
 from typing import Any
 
 import recbole.data.dataset
+import torch
 from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
@@ -222,6 +223,13 @@ def _start_logging(config: CDSRConfig) -> None:
     quiet_known_warnings()
 
 
+# How RecBole's models, and PyTorch's layers in them, say that a setting or a field is not what they can be built with.
+_TOLD_BY_RECBOLE_MODELS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, NotImplementedError, RuntimeError),
+    *(TypeError, ValueError),
+)
+
+
 @contextmanager
 def _packages_of_recbole_models(config: CDSRConfig) -> Iterator[None]:
     """Some of RecBole's models import what they need when they train (NCL: faiss)."""
@@ -251,10 +259,11 @@ def build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractReco
     """
     try:
         network = config.model_class(config, dataset)
-    except (ValueError, NotImplementedError, KeyError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except _TOLD_BY_RECBOLE_MODELS as error:
         if config.model_class.__module__.startswith("recbole_cdsr."):
             raise
-        # RecBole's models check their settings and fields with these.
         raise ConfigError(
             f"{config['model']} cannot be built with these settings on '{config['dataset']}' "
             f"({type(error).__name__}: {error}); change the setting or the columns it names."

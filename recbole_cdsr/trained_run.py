@@ -216,6 +216,8 @@ class TrainedRun:
         return self._models[path]
 
     def _restored(self, path: Path) -> AbstractRecommender:
+        # As in training: what a model draws when it is built and keeps in no checkpoint (NNCF: neighbours) is the same.
+        init_seed(self.config["seed"] + self.config["local_rank"], self.config["reproducibility"])
         model = build_model(self.config, self.train)
         inject_features(self.config, model, self.data)
         self._check_material("item features", "user profiles")

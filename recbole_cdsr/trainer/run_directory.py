@@ -72,7 +72,7 @@ class RunDirectory:
         return next((path for path in candidates if (path / LAST).is_file()), None)
 
     def open(self) -> Path:
-        """Make the directory of a new run, with its `config.yaml`; find that of a resumed one.
+        """Make the directory of a new run; find that of a resumed one.
 
         Returns
         -------
@@ -92,29 +92,48 @@ class RunDirectory:
             if self.path is None:
                 self.path = self._claim()
             self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._not_writable(error) from error
+        return self.path
+
+    def _not_writable(self, error: OSError) -> ConfigError:
+        key = "run_dir" if self._config["run_dir"] else "checkpoint_dir"
+        return ConfigError(
+            f"The run directory cannot be made under {key} {self._config[key]} ({error.strerror}); "
+            f"set {key} to a writable folder."
+        )
+
+    def _begin(self) -> None:
+        """Write `config.yaml` of a new run, once nobody else is at work in its directory."""
+        if self.resumed:
+            return
+        if self.last.is_file():
+            raise ConfigError(
+                f"Another process has begun a run in {self.path} meanwhile; name another run_dir, or add --resume=True "
+                "once it has ended."
+            )
+        try:
             text = yaml.safe_dump(self._config.plain(), allow_unicode=True, sort_keys=True)
             with replacing(self.path / "config.yaml") as part:
                 part.write_text(text, encoding="utf-8")
         except OSError as error:
-            key = "run_dir" if self._config["run_dir"] else "checkpoint_dir"
-            raise ConfigError(
-                f"The run directory cannot be made under {key} {self._config[key]} ({error.strerror}); "
-                f"set {key} to a writable folder."
-            ) from error
-        return self.path
+            raise self._not_writable(error) from error
 
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Keep the directory, which is open, for this process; two that train in it would undo each other's epochs.
 
+        The `config.yaml` of a new run is written then.
+
         Raises
         ------
         ConfigError
-            Another process trains in it.
+            Another process trains in it, or has meanwhile, or `config.yaml` cannot be written.
         """
         try:
             held = hold(self.path)
         except OSError:  # a file system without locks
+            self._begin()
             yield
             return
         if held is None:
@@ -123,6 +142,7 @@ class RunDirectory:
                 "without --resume."
             )
         try:
+            self._begin()
             yield
         finally:
             os.close(held)

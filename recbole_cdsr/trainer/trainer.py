@@ -30,6 +30,7 @@ from recbole_cdsr.trainer.checkpoint import load_checkpoint, model_state, restor
 from recbole_cdsr.trainer.continuation import material_of, optimizer_states, restore_optimizers
 from recbole_cdsr.trainer.judging import FullScores, protocol_evaluator, score_rows
 from recbole_cdsr.trainer.patience import patience
+from recbole_cdsr.trainer.plain_attributes import PlainAttributes
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
@@ -95,6 +96,7 @@ class CDSRTrainerMixin:
         self.started = time()
         self.seconds_before = 0.0
         self.notes: dict[str, Any] = {}
+        self._attributes = PlainAttributes(model)
         self._evaluators: dict[str, tuple[CrossDomainDataset, ProtocolEvaluator]] = {}
         self._train_data: AbstractDataLoader | None = None
         self._material: dict[str, str | None] | None = None
@@ -314,7 +316,17 @@ class CDSRTrainerMixin:
     def save_pretrained_model(self, epoch: int, saved_model_file: str) -> None:
         """Keep a pre-trained state as plain data; called by the trainers of RecBole that pre-train (S3Rec, RaCT)."""
         save_checkpoint(Path(saved_model_file), self._model_state(epoch))
-        self.saved_model_file = str(saved_model_file)
+
+    def pretrain(self, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float] | None]:
+        """Pre-train with RecBole's loop, and keep the state of the last epoch as this run's own.
+
+        RecBole's file, which a later stage is told of, has the same name for every seed and is written every
+        `save_step` epochs only.
+        """
+        outcome = super().pretrain(*args, **kwargs)
+        if self._keeps:
+            save_checkpoint(self.run.best(), self._model_state(self.pretrain_epochs - 1))
+        return outcome
 
     def _keep_epoch(self, epoch: int) -> None:
         """Remember and keep what a validation selected, then the epoch itself."""
@@ -341,6 +353,7 @@ class CDSRTrainerMixin:
 
     def _save_last(self, epoch: int) -> None:
         state = self._model_state(epoch)
+        state["attributes"] = self._attributes.changed()
         state["optimizers"] = optimizer_states(self)
         state["random"] = random_states()
         state["loader"] = self._train_data.generator.get_state()
@@ -375,6 +388,7 @@ class CDSRTrainerMixin:
         try:
             self.run.check_same_run(state, self._material)
             restore_model(self.model, state, resume_file)
+            self._attributes.restore(state.get("attributes", {}))  # checkpoints of before they were kept have none
             restore_optimizers(self, state["optimizers"])
             self._restore_selection(state["selection"])
             self._epoch = state["epoch"]

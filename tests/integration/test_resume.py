@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from recbole_cdsr.errors import CheckpointError, ConfigError
+from recbole_cdsr.locks import hold
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
 # What must not tell a resumed run from an uninterrupted one.
@@ -69,6 +70,10 @@ def test_a_killed_run_goes_on_exactly(make_dataset, run, start, arguments, small
         ("LightGCN", {"eval_step": 2}),  # epochs that are not validated
         ("SASRecBCE", {"select": "per_domain"}),
         ("BPR", {"eval_step": 0}),  # no validation at all
+        # State in plain attributes: how far annealing has come, losses of former steps, an order of users.
+        ("MultiVAE", {"total_anneal_steps": 10, "anneal_cap": 1, "mlp_hidden_size": [16], "latent_dimension": 8}),
+        ("DiffRec", {"dims_dnn": [16], "steps": 3, "history_num_per_term": 2}),
+        ("LINE", {}),
     ],
 )
 def test_more_epochs_go_on_where_the_run_ended(make_dataset, run, model, settings):
@@ -133,6 +138,36 @@ def test_a_used_run_directory_is_not_overwritten(tiny, run):
     with pytest.raises(ConfigError, match=r"run_dir run holds a run already; add --resume=True"):
         run("BPR", tiny, epochs=2, run_dir="run")
     assert {path.name: path.read_bytes() for path in Path("run").iterdir()} == before
+
+
+def test_a_refused_process_leaves_the_configuration_of_the_run_alone(tiny, run):
+    Path("run").mkdir()
+    Path("run/config.yaml").write_text("learning_rate: 0.25\n", encoding="utf-8")
+    held = hold(Path("run"))  # as a process does that trains in it, in its first epoch
+    try:
+        with pytest.raises(ConfigError, match="Another process is training in run"):
+            run("BPR", tiny, epochs=1, learning_rate=0.5, run_dir="run")
+    finally:
+        os.close(held)
+    assert Path("run/config.yaml").read_text(encoding="utf-8") == "learning_rate: 0.25\n"
+
+
+def test_a_stage_that_pre_trains_keeps_its_last_epoch_as_its_own(tiny, run):
+    settings = {"mlp_hidden_size": [8], "latent_dimension": 8, "save_step": 2}
+    first, second = (run("RaCT", tiny, **settings, pretrain_epochs=3, seed=seed) for seed in (1, 2))
+    for result in (first, second):
+        kept = load_checkpoint(Path(result["run_dir"]) / "best.pth")
+        assert kept["epoch"] == 2
+        assert kept["config"]["seed"] == result["seed"]
+    assert load_checkpoint(Path("saved/RaCT-tiny-2.pth"))["epoch"] == 1  # for the next stage, as RecBole names it
+    going_on = {"train_stage": "finetune", "pre_model_path": "saved/RaCT-tiny-2.pth"}
+    assert run("RaCT", tiny, **settings | going_on, epochs=2)["epochs"] == 2
+
+
+def test_where_features_lie_makes_no_other_run(tiny, run):
+    first = run("BPR", tiny, epochs=1)
+    moved = run("BPR", tiny, epochs=2, resume=True, llm_features_dir="elsewhere")
+    assert moved["run_dir"] == first["run_dir"]
 
 
 def test_two_processes_do_not_train_in_one_directory(tiny, run, start, arguments):

@@ -17,6 +17,22 @@ def refusal(**kwargs) -> str:
     return message
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"sample_num": 0}, "a mapping whose sample_num is a whole number, 1 or more"),
+        ({"dynamic": True, "candidate_num": 0}, "a mapping whose candidate_num is a whole number, 1 or more"),
+    ],
+)
+def test_negatives_that_cannot_be_drawn_are_refused(given, expected):
+    assert expected in refusal(model="BPR", settings={"train_neg_sample_args": given})
+
+
+@pytest.mark.parametrize(("model", "key"), [("NeuMF", "mlp_hidden_size"), ("NGCF", "hidden_size_list")])
+def test_a_number_is_no_list_of_sizes(model, key):
+    assert refusal(model=model, settings={key: 64}).startswith(f"{key} is 64")
+
+
 class TestKinds:
     @pytest.mark.parametrize(
         ("key", "value", "expected"),
@@ -75,6 +91,9 @@ class TestKinds:
             ("SASRecCPR", "use_proj_bias", True, True),
             ("SASRecCPR", "reranker_CAN_NUM", "500,100,20", "500,100,20"),
             ("SimpleX", "negative_weight", 2.5, 2.5),
+            ("AsymKNN", "q", 2, 2),
+            ("NeuMF", "mlp_hidden_size", (32, 16), [32, 16]),
+            ("SASRecBCE", "adam_betas", None, None),
             ("FEARec", "fredom_type", "None", "None"),
             ("FEARec", "spatial_ratio", 0.3, 0.3),
             ("LLM4CDSR", "global_dim", None, None),

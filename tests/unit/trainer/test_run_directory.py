@@ -32,8 +32,19 @@ def test_nothing_is_written_before_a_run_opens(config):
         _ = run.last
     folder = run.open()
     assert folder.parent == Path("saved")
-    assert yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"] == "BPR"
     assert run.open() == folder
+    assert not list(folder.iterdir())
+    with run.alone():
+        assert yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["model"] == "BPR"
+
+
+def test_a_directory_that_another_process_has_used_meanwhile_is_left_alone(config):
+    run = RunDirectory(config(run_dir="run"))
+    run.open()
+    (Path("run") / "last.pth").write_bytes(b"")
+    with pytest.raises(ConfigError, match="Another process has begun a run in run meanwhile"), run.alone():
+        pass
+    assert [path.name for path in Path("run").iterdir()] == ["last.pth"]
 
 
 def test_runs_that_start_together_get_directories_of_their_own(config):
