@@ -38,7 +38,8 @@ class DatasetCard:
         A sentence or two for a reader.
     source : dict
         `title` and `files`, a list of `{name, sha256, bytes}`, of converted row files also `rows`, and where some
-        were malformed `malformed` and `malformed_lines` (number and fault of the first few).
+        were malformed `malformed` and `malformed_lines` (number and fault of the first few); of Amazon's item details
+        `titles_of_script`, where there are titles that were left empty as they hold a script of the scraped page.
     package_version : str
         Version of recbole-cdsr that wrote the dataset.
     converter : dict
