@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -339,6 +340,29 @@ def check_lengths(frame: pd.DataFrame, file: AtomicFile, user_field: str, remedy
         raise DataError(
             f"{file}, line {file.line(rows[short[0]])}: user '{token}' has one interaction only, too short a history "
             f"({len(short)} such user(s)); {remedy}"
+        )
+
+
+def warn_of_targets(frame: pd.DataFrame, file: AtomicFile, user_field: str, time_field: str) -> None:
+    """Warn where the last row of a user is not among the latest: another one is the target then, the latest.
+
+    Parameters
+    ----------
+    frame
+        Interactions of a validation or test file.
+    file
+        Where they come from.
+    user_field, time_field
+        Names of the columns.
+    """
+    times = frame.groupby(user_field, sort=False)[time_field].transform("max").to_numpy()
+    last = ~frame[user_field].duplicated(keep="last").to_numpy()
+    early = np.flatnonzero(last & (frame[time_field].to_numpy() < times))
+    if len(early):
+        logging.getLogger().warning(
+            f"{file}, line {file.line(early[0])}: the last row of user '{frame[user_field].iloc[early[0]]}' is not the "
+            f"latest ({len(early)} such user(s)). Rows are put in order of {time_field}, and the target is the latest, "
+            f"not the last of the file; if that is not meant, mend {time_field}, such as by numbering each user's rows."
         )
 
 
