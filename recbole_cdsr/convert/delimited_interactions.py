@@ -12,10 +12,13 @@ import numpy as np
 from recbole_cdsr.convert.delimited import read_columns
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.raw_file import RawFile
+from recbole_cdsr.data.atomic import MISSING_WORDS
 
 TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
 # Second 10^11 is in the year 5138: such times count something smaller.
 _TOO_LATE = 1e11
+# A rating that is none: what RecBole reads as missing, and the word of MySQL's exports.
+_NO_RATING = MISSING_WORDS | {"", r"\N"}
 
 
 def read_interactions(file: RawFile, separator: str, places: Sequence[int], unit: float) -> Iterator[RowBatch]:
@@ -86,9 +89,9 @@ def parse_time(text: str, unit: float) -> float:
 
 
 def _numbers(cells: list[str], missing: float | None = None) -> np.ndarray | None:
-    """Return float64 `[n]`; None where a cell is no number. Empty cells are `missing`, if that is given."""
-    if missing is not None and not all(cells):
-        cells = [cell or "nan" for cell in cells]
+    """Return float64 `[n]`; None where a cell is no number. Cells without a rating are `missing`, if that is given."""
+    if missing is not None and not _NO_RATING.isdisjoint(cells):
+        cells = ["nan" if cell in _NO_RATING else cell for cell in cells]
     try:
         values = np.array(list(map(float, cells)), dtype=np.float64)
     except ValueError:
@@ -111,7 +114,7 @@ def _row(file: RawFile, number: int, row: Sequence[str], unit: float) -> tuple[s
         file.report_malformed(number, f"the time is {time[:40]!r}, neither a number nor a date such as 2016-12-31")
         return None
     try:
-        rating = float(rest[0]) if rest and rest[0] else math.nan
+        rating = float(rest[0]) if rest and rest[0] not in _NO_RATING else math.nan
         if math.isinf(rating):
             raise ValueError
     except ValueError:

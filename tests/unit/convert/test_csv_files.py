@@ -196,6 +196,19 @@ def test_a_few_malformed_rows_are_counted_and_said() -> None:
     ]
 
 
+@pytest.mark.parametrize("others", ["", "ann,b3,never,5,t,a\n"], ids=["at once", "row by row"])
+def test_words_for_no_rating_are_no_rating(others: str) -> None:
+    words = ["NULL", "NA", "", r"\N", "null", "nan", "None", "4"]
+    lines = [f"u{n},b1,{n},{word},t,a" for n, word in enumerate(words)]
+    Path("b.csv").write_text(BOOKS.split("\n")[0] + "\n" + "\n".join(lines) + "\n" + others, encoding="utf-8")
+    assert main(command("--rating-col", "stars", "--max-malformed", "10%")) == 0
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert card.rows["malformed"] == len(others.splitlines())
+    rows = pd.read_csv("out/shop/shop.inter", sep="\t").set_index("user_id:token")["rating:float"]
+    assert rows[[f"u{n}" for n in range(len(words))]].isna().tolist() == [True] * 7 + [False]
+
+
 @pytest.mark.parametrize(
     ("options", "domains", "answer"),
     [
