@@ -153,6 +153,11 @@ def card_path(dataset_dir: Path, name: str) -> Path:
     return Path(dataset_dir) / f"{name}.card.yaml"
 
 
+def card_lock_path(dataset_dir: Path, name: str) -> Path:
+    """Return the file that is locked while features are noted in the card; a killed process leaves it behind."""
+    return Path(dataset_dir) / f".{card_path(dataset_dir, name).name}.lock"
+
+
 def load_card(dataset_dir: Path, name: str) -> DatasetCard | None:
     """Read a dataset's card; `None` when it has none, which is legal for one's own data.
 
