@@ -207,12 +207,7 @@ def check_items(frame: pd.DataFrame | None, file: AtomicFile, item_field: str, d
             f"`{item_field}:token`, and load_col.item must list both."
         )
     _refuse_missing(frame[item_field], file, f"{item_field} is missing ({MISSING})", "give the item a token")
-    twice = np.flatnonzero(frame[item_field].duplicated())
-    if len(twice):
-        token = frame[item_field].iloc[twice[0]]
-        raise DataError(
-            f"{file}, line {file.line(twice[0])}: item '{token}' stands here a second time; keep one of the rows."
-        )
+    refuse_repeated_items(frame[item_field], file)
     empty = np.flatnonzero(frame[domain_field].isna())
     if len(empty):
         token = frame[item_field].iloc[empty[0]]
@@ -227,6 +222,16 @@ def check_items(frame: pd.DataFrame | None, file: AtomicFile, item_field: str, d
                 f"{file}, line {file.line(row)}: domain name '{name}' must consist of a-z, 0-9, '_' and '-' only."
             )
     check_domain_count(frame, file, domain_field)
+
+
+def refuse_repeated_items(items: pd.Series, file: AtomicFile) -> None:
+    """Raise `DataError` for an item that stands twice in an item table, given the tokens of its rows."""
+    twice = np.flatnonzero(items.duplicated())
+    if len(twice):
+        token = items.iloc[twice[0]]
+        raise DataError(
+            f"{file}, line {file.line(twice[0])}: item '{token}' stands here a second time; keep one of the rows."
+        )
 
 
 def check_domain_count(frame: pd.DataFrame, file: AtomicFile, domain_field: str, after: str = "") -> None:
