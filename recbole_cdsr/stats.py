@@ -16,7 +16,7 @@ import pandas as pd
 from recbole_cdsr.config_names import check_folder_name, data_folder
 from recbole_cdsr.data.atomic import read_header
 from recbole_cdsr.data.card import DatasetCard, describe_interactions, load_card
-from recbole_cdsr.data.loading import interaction_files
+from recbole_cdsr.data.loading import AtomicFile, interaction_files, refuse_repeated_items
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.llm.feature_list import sets_in
 
@@ -119,13 +119,21 @@ def training_users(folder: Path, name: str, card: DatasetCard) -> dict[str, int]
     if not path.is_file():
         return {}
     rows = _read_tokens(path, ["user_id", "item_id"])
-    domain_of = _read_tokens(folder / f"{name}.item", ["item_id", "domain"]).set_index("item_id")["domain"]
+    domain_of = _read_items(folder, name).set_index("item_id")["domain"]
     pairs = pd.DataFrame({"user": rows["user_id"], "domain": rows["item_id"].map(domain_of)}).drop_duplicates()
     several = pairs["user"].duplicated(keep=False)
     counts = pairs.loc[~several, "domain"].value_counts()
     found = {f"training users of {domain['name']} only": int(counts.get(domain["name"], 0)) for domain in card.domains}
     found["training users of several domains"] = int(pairs.loc[several, "user"].nunique())
     return found
+
+
+def _read_items(folder: Path, name: str) -> pd.DataFrame:
+    """Return `item_id` and `domain` of every item; `DataError` for one that stands there twice, as loading has it."""
+    path = folder / f"{name}.item"
+    items = _read_tokens(path, ["item_id", "domain"])
+    refuse_repeated_items(items["item_id"], AtomicFile(path))
+    return items
 
 
 def _read_tokens(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -143,7 +151,7 @@ def _read_tokens(path: Path, columns: list[str]) -> pd.DataFrame:
 def describe_files(folder: Path, name: str) -> DatasetCard:
     """Return the counts of a dataset that has no card, which is legal for one's own data."""
     files = interaction_files(folder, name)
-    items = _read_tokens(folder / f"{name}.item", ["item_id", "domain"])
+    items = _read_items(folder, name)
     frames = {path.name.split(".")[-2]: _read_tokens(path, ["user_id", "item_id"]) for path in files}
     counts = describe_interactions(frames if len(files) > 1 else next(iter(frames.values())), items)
     return DatasetCard(name=name, **counts)

@@ -15,6 +15,7 @@ import argparse
 import logging
 import math
 from collections.abc import Container, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import msgspec
@@ -114,7 +115,7 @@ class AmazonSource(Source):
     release : str, optional
         `2014`, `2018` or `2023`; None tells it by the files that are there.
     kind : str, optional
-        `reviews`, `5-core` or `ratings`; None takes the first of them that is there.
+        `reviews`, `5-core` or `ratings`; None takes the first of them that is there for every domain.
     """
 
     name = "amazon"
@@ -157,13 +158,51 @@ class AmazonSource(Source):
         )
 
     def interaction_files(self, domain: str) -> Sequence[RawFile]:
+        path = self._paths[domain]
+        logging.getLogger().info("%s: %s", domain, path.name)
+        return [RawFile(path, domain)]
+
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        """The file of each domain: of the first kind that all of them have, as a 5-core beside complete files skews."""
         kinds = [kind for kind in KINDS if (self.release, kind) in FILES and kind == (self._kind or kind)]
         if not kinds:
             raise ConfigError(f"--files {self._kind}: {self.title} has no such files; choose reviews or ratings.")
-        names = [FILES[self.release, kind].format(self._categories[domain]) for kind in kinds]
-        path = find_raw_file(self._raw_dir, names, f"{names[0]}.gz in {self.title}")
-        logging.getLogger().info("%s: %s", domain, path.name)
-        return [RawFile(path, domain)]
+        found = {domain: self._files_by_kind(domain, kinds) for domain in self._categories}
+        shared = next((kind for kind in kinds if all(kind in some for some in found.values())), None)
+        chosen = {}
+        for domain, some in found.items():
+            # Without a shared kind, reviews and ratings may stand side by side: both hold all ratings.
+            kind = shared or next((kind for kind in some if kind != "5-core"), None)
+            if kind is None:
+                names = ", ".join(f"{next(iter(each.values())).name} of {name}" for name, each in found.items())
+                raise DataError(
+                    f"{self._raw_dir}: of {domain!r} there is the 5-core alone, and other domains have none (found "
+                    f"{names}); beside complete files it would skew what is learned of the domains. "
+                    "Download files of one kind for all of them."
+                )
+            chosen[domain] = some[kind]
+            if kind != next(iter(some)):
+                logging.getLogger().warning(
+                    "%s: %s is read and not %s, as files of all domains must be of one kind; see --files.",
+                    domain,
+                    some[kind].name,
+                    next(iter(some.values())).name,
+                )
+        return chosen
+
+    def _files_by_kind(self, domain: str, kinds: Sequence[str]) -> dict[str, Path]:
+        """The files of a domain's category that are there, in the order of `kinds`, at least one."""
+        names = {kind: FILES[self.release, kind].format(self._categories[domain]) for kind in kinds}
+        found = {}
+        for kind, name in names.items():
+            candidates = (self._raw_dir / name, self._raw_dir / f"{name}.gz")
+            if (path := next(filter(Path.is_file, candidates), None)) is not None:
+                found[kind] = path
+        if not found:
+            published = f"{names[kinds[0]]}.gz in {self.title}"
+            find_raw_file(self._raw_dir, list(names.values()), published)  # says what is missing
+        return found
 
     def item_files(self, domain: str) -> Sequence[RawFile]:
         name = FILES[self.release, "items"].format(self._categories[domain])
@@ -264,7 +303,9 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
         parser, "CATEGORY", f"domains of the dataset: {known}; or a category as Amazon writes it, or name=Category"
     )
     parser.add_argument("--release", choices=RELEASES, help="default: told by the files that are there")
-    parser.add_argument("--files", choices=KINDS, help="which of a category's files to read (default: first there is)")
+    parser.add_argument(
+        "--files", choices=KINDS, help="which of a category's files to read (default: first there is of all)"
+    )
     add_selection_options(parser, PRESETS)
     parser.set_defaults(convert=_convert)
 

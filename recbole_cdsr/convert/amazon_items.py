@@ -8,6 +8,7 @@ JSON lines.
 from __future__ import annotations
 
 import ast
+import logging
 import re
 import warnings
 from collections.abc import Container, Iterator, Sequence
@@ -21,8 +22,13 @@ from recbole_cdsr.convert.text import decode, plain_text
 
 _COLUMNS = ("title", "brand", "category", "price", "rating", "description")
 _LITERAL_ID = re.compile(rb"""['"]asin['"]\s*:\s*(?:'([^'\\]*)'|"([^"\\]*)")""")
-# Pages scraped in 2018 left style sheets where some prices should be.
+# Pages scraped in 2018 left style sheets where some prices should be, and scripts where some titles should be: the
+# clock that such a page starts, or a script that begins the title. A script in its own tags is gone as markup.
 _LONGEST_PRICE = 60
+_SCRIPT = re.compile(
+    r"\bnew Date\s*(?:\(\))?\s*\)?\.getTime\("
+    r"|^(?:(?i:<script\b)|(?:var|let|const)\s+[\w$]+\s*=|[!(]\s*function\b|(?:window|document)\.[\w$.]+\s*[=(])"
+)
 
 
 class _Item(msgspec.Struct, gc=False):
@@ -54,11 +60,28 @@ def text_types(release: str) -> dict[str, str]:
 
 
 def read_items(file: RawFile, release: str, wanted: Container[str]) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield (asin, text per column) of the items wanted; rows of others are only counted."""
+    """Yield (asin, text per column) of the items wanted; rows of others are only counted.
+
+    A title that is a script of the scraped page says nothing of the item: it is left empty and counted for the card.
+    """
     read = _read_literals if release == "2014" else _read_json
     columns = list(text_types(release))
+    title = columns.index("title")
+    scripts = 0
     for item_id, item in read(file, wanted, "parent_asin" if release == "2023" else "asin"):
-        yield item_id, [_CELLS[column](item) for column in columns]
+        cells = [_CELLS[column](item) for column in columns]
+        if _SCRIPT.search(cells[title]):
+            cells[title] = ""
+            scripts += 1
+        yield item_id, cells
+    if scripts:
+        file.counted["titles_of_script"] = scripts
+        logging.getLogger().warning(
+            "%s: %d of the items have JavaScript of the scraped page for a title in %s; their titles are left empty.",
+            file.domain,
+            scripts,
+            file.path.name,
+        )
 
 
 def _read_json(file: RawFile, wanted: Container[str], key: str) -> Iterator[tuple[str, _Item]]:

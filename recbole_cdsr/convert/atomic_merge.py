@@ -86,8 +86,8 @@ class AtomicSource(Source):
         By domain.
     user, item, time, rating : str
         RecBole's `USER_ID_FIELD`, `ITEM_ID_FIELD`, `TIME_FIELD` and `RATING_FIELD`; ratings are optional.
-    time_unit : str
-        `s`, `ms` or `us` since 1970.
+    time_unit : str, optional
+        `s`, `ms` or `us` since 1970. None stands for seconds, and refuses numbers that all look like dates.
 
     Raises
     ------
@@ -105,10 +105,10 @@ class AtomicSource(Source):
         item: str = "item_id",
         time: str = "timestamp",
         rating: str = "rating",
-        time_unit: str = "s",
+        time_unit: str | None = None,
     ) -> None:
         self._datasets = {domain: find_dataset(folder) for domain, folder in folders.items()}
-        self._unit = TIME_UNITS[time_unit]
+        self._time_unit = time_unit
         self._inter_places: dict[Path, list[int]] = {}
         rated = []
         for dataset in self._datasets.values():
@@ -147,7 +147,7 @@ class AtomicSource(Source):
         return [RawFile(self._datasets[domain].inter, domain)]
 
     def read_interactions(self, file: RawFile) -> Iterator[RowBatch]:
-        return read_interactions(file, SEPARATOR, self._inter_places[file.path], self._unit)
+        return read_interactions(file, SEPARATOR, self._inter_places[file.path], self._time_unit)
 
     def item_files(self, domain: str) -> Sequence[RawFile]:
         path = self._datasets[domain].item
@@ -222,7 +222,7 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
     add("--domain", action="append", required=True, metavar="NAME=DIR", help="a domain and its dataset; repeat")
     for role, default in (("user", "user_id"), ("item", "item_id"), ("time", "timestamp"), ("rating", "rating")):
         add(f"--{role}-field", default=default, metavar="FIELD", help=f"RecBole's name of it (default {default})")
-    add("--time-unit", choices=list(TIME_UNITS), default="s", help="unit of the times (default s)")
+    add("--time-unit", choices=list(TIME_UNITS), help="unit of the times (default s)")
     add_selection_options(parser, {})
     parser.set_defaults(convert=_convert, domains=None)
 
@@ -233,7 +233,7 @@ def _convert(args: argparse.Namespace) -> Path:
     for role, default in (("user", "user_id"), ("item", "item_id"), ("time", "timestamp"), ("rating", "rating")):
         if (field := getattr(args, f"{role}_field")) != default:
             options.given[f"{role}_field"] = field
-    if args.time_unit != "s":
+    if args.time_unit is not None:
         options.given["time_unit"] = args.time_unit
     source = AtomicSource(folders, args.user_field, args.item_field, args.time_field, args.rating_field, args.time_unit)
     return convert(source, options)

@@ -42,8 +42,9 @@ class CsvSource(Source):
         Files of item text by domain; a domain without takes it from its interactions.
     separator : str, optional
         One character; None tells it by each file's header.
-    time_unit : str
-        `s`, `ms` or `us` since 1970; dates may stand in the place of numbers.
+    time_unit : str, optional
+        `s`, `ms` or `us` since 1970; dates may stand in the place of numbers. None stands for seconds, and refuses
+        numbers that all look like dates.
 
     Raises
     ------
@@ -64,12 +65,12 @@ class CsvSource(Source):
         text: Sequence[str] | None = None,
         items: Mapping[str, Path] | None = None,
         separator: str | None = None,
-        time_unit: str = "s",
+        time_unit: str | None = None,
     ) -> None:
         self._files, self._separator = dict(files), separator
         self._columns = [user, item, time, *([rating] if rating else [])]
         self._item = item
-        self._unit = TIME_UNITS[time_unit]
+        self._time_unit = time_unit
         self.has_ratings = rating is not None
         for path in files.values():
             self._places(path, self._columns)
@@ -105,7 +106,7 @@ class CsvSource(Source):
 
     def read_interactions(self, file: RawFile) -> Iterator[RowBatch]:
         places, separator = self._places(file.path, self._columns)
-        return read_interactions(file, separator, places, self._unit)
+        return read_interactions(file, separator, places, self._time_unit)
 
     def item_files(self, domain: str) -> Sequence[RawFile]:
         return [RawFile(self._text[domain][0], domain)] if domain in self._text else []
@@ -144,7 +145,7 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
     add("--text-cols", nargs="+", metavar="COLUMN", help="columns of item text (default: all of the files of --items)")
     add("--items", action="extend", nargs="+", metavar="NAME=FILE", help="files of item text, by --item-col")
     add("--separator", metavar="CHAR", help="a character, or comma, tab, semicolon, bar (default: told by the header)")
-    add("--time-unit", choices=list(TIME_UNITS), default="s", help="unit of times that are numbers (default s)")
+    add("--time-unit", choices=list(TIME_UNITS), help="unit of times that are numbers (default s)")
     add_selection_options(parser, {})
     parser.set_defaults(convert=_convert, domains=None)
 
@@ -170,7 +171,7 @@ def _convert(args: argparse.Namespace) -> Path:
         options.given["text_cols"] = ",".join(text)
     if items:
         options.given["items"] = ",".join(f"{domain}={path.name}" for domain, path in items.items())
-    if args.time_unit != "s":
+    if args.time_unit is not None:
         options.given["time_unit"] = args.time_unit
     return convert(source, options)
 

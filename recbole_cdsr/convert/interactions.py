@@ -109,6 +109,16 @@ class Interactions:
     def __len__(self) -> int:
         return len(self.users)
 
+    def count_repeats(self) -> int:
+        """How many interactions repeat an earlier one, of the same user with the same item at the same time."""
+        follows = (self.users[1:] == self.users[:-1]) & (self.times[1:] == self.times[:-1])
+        tied = np.append(follows, False)
+        tied[1:] |= follows
+        rows = np.flatnonzero(tied[: len(self)])  # few: only these can be repeats, and need to be sorted by item
+        order = rows[np.lexsort((self.items[rows], self.times[rows], self.users[rows]))]
+        equal = [column[order[1:]] == column[order[:-1]] for column in (self.users, self.times, self.items)]
+        return int(np.logical_and.reduce(equal).sum())
+
     def take(self, rows: np.ndarray) -> Interactions:
         """Return the rows of a boolean mask or of indices; users and items keep their numbers."""
         ratings = None if self.ratings is None else self.ratings[rows]

@@ -48,6 +48,8 @@ SEQUENCE_FILES = {
 }
 TRAINING = ("A", "B", "AB")
 TEXT_TYPES = {"title": "token_seq"}
+# Items of a user at least, whatever the split: leave-one-out trains on users of two and judges longer ones.
+SHORTEST = 2
 _ROW = re.compile(r" *([^\s][^\t]*)\t *([0-9]{1,18}(?: *, *[0-9]{1,18})*) *")
 
 
@@ -120,9 +122,8 @@ def convert_llmcdsr(
         [_read_items(paths, side, count, domain) for side, count, domain in zip(SIDES, counts, domains, strict=True)],
         ignore_index=True,
     )
-    shortest = 3 if split == "loo" else 2
     files = {part: RawFile(paths[file]) for part, file in SEQUENCE_FILES.items()}
-    parts = {part: _read_sequences(file, part, counts, domains, shortest) for part, file in files.items()}
+    parts = {part: _read_sequences(file, part, counts, domains) for part, file in files.items()}
     malformed = check_faults(list(files.values()), max_malformed)
     _warn_shared_users(parts)
     read = sum(file.rows for file in files.values())
@@ -224,9 +225,7 @@ def _read_items(paths: dict[str, Path], side: str, count: int, domain: str) -> p
     )
 
 
-def _read_sequences(
-    file: RawFile, part: str, counts: tuple[int, int], domains: tuple[str, str], shortest: int
-) -> Sequences:
+def _read_sequences(file: RawFile, part: str, counts: tuple[int, int], domains: tuple[str, str]) -> Sequences:
     """Return the rows of a file that can be understood; the others are reported to it."""
     users, sequences, line_numbers = [], [], []
     faults: dict[int, str] = {}
@@ -251,11 +250,11 @@ def _read_sequences(
         faults.setdefault(line_numbers[row], fault)
         good[row] = False
 
-    for row in np.flatnonzero(lengths < shortest).tolist():
-        purpose = "history and target" if shortest == 2 else "training, validation and test"
+    for row in np.flatnonzero(lengths < SHORTEST).tolist():
         refuse(
             row,
-            f"user {users[row]!r} has {lengths[row]} item(s), but {purpose} need at least {shortest}; remove the line.",
+            f"user {users[row]!r} has {lengths[row]} item(s), but history and target need at least {SHORTEST}; "
+            "remove the line.",
         )
     # The single-domain files hold items of their own domain only: anything else means A and B were confused.
     low, high = {"A": (0, counts[0]), "B": (counts[0], sum(counts))}.get(part, (0, sum(counts)))

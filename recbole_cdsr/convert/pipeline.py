@@ -108,6 +108,8 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     interactions = order_rows(rows, user_ids, item_ids, source, options, log)
     del rows, user_ids, item_ids
     _refuse_empty_domain(interactions, files, log)
+    if source.has_times:
+        _say_repeats(interactions, log)
 
     items = read_item_table(source, item_files, interactions)
     details = [file for some in item_files.values() for file in some]
@@ -291,6 +293,17 @@ def make_card(
         rows={"read": log.read + malformed, "kept": len(interactions), "malformed": malformed},
         **counts,
     )
+
+
+def _say_repeats(interactions: Interactions, log: FilterLog) -> None:
+    """Published files hold some rows twice. They are data and stay, but a repeated target is an easy one to guess."""
+    if repeats := interactions.count_repeats():
+        sentence = (
+            f"{repeats:,} of {len(interactions):,} interactions repeat another of the same user, item and time, and "
+            "are kept (--dedup keeps one interaction of a user with an item)"
+        )
+        logging.getLogger().warning("%s.", sentence)
+        log.remarks.append(sentence)
 
 
 def _refuse_empty_domain(interactions: Interactions, files: Mapping[str, Sequence[RawFile]], log: FilterLog) -> None:

@@ -69,6 +69,8 @@ class RawFile:
         Rows of them that could not be understood.
     malformed_lines : list[tuple[int, str]]
         Line number and fault of the first `SHOWN_MALFORMED` of those.
+    counted : dict[str, int]
+        What else who parses them counted for the card, by its name there.
     sha256, size : str, int
         Of the file as it lies there (compressed, if it is), known once it has been read to its end.
     """
@@ -78,6 +80,7 @@ class RawFile:
     rows: int = 0
     malformed: int = 0
     malformed_lines: list[tuple[int, str]] = field(default_factory=list)
+    counted: dict[str, int] = field(default_factory=dict)
     sha256: str = ""
     size: int = 0
 
@@ -144,7 +147,7 @@ class RawFile:
         if self.malformed:
             described["malformed"] = self.malformed
             described["malformed_lines"] = [f"{number}: {fault}" for number, fault in self.malformed_lines]
-        return described
+        return described | self.counted
 
     def _chunks(self, size: int) -> Iterator[bytes]:
         """Read, decompress and hash; what the caller gets has no byte order mark."""

@@ -38,7 +38,8 @@ class DatasetCard:
         A sentence or two for a reader.
     source : dict
         `title` and `files`, a list of `{name, sha256, bytes}`, of converted row files also `rows`, and where some
-        were malformed `malformed` and `malformed_lines` (number and fault of the first few).
+        were malformed `malformed` and `malformed_lines` (number and fault of the first few); of Amazon's item details
+        `titles_of_script`, where there are titles that were left empty as they hold a script of the scraped page.
     package_version : str
         Version of recbole-cdsr that wrote the dataset.
     converter : dict
@@ -150,6 +151,11 @@ def as_yaml(content: Mapping[str, Any]) -> str:
 def card_path(dataset_dir: Path, name: str) -> Path:
     """Return where the card of dataset `name` lies in its folder."""
     return Path(dataset_dir) / f"{name}.card.yaml"
+
+
+def card_lock_path(dataset_dir: Path, name: str) -> Path:
+    """Return the file that is locked while features are noted in the card; a killed process leaves it behind."""
+    return Path(dataset_dir) / f".{card_path(dataset_dir, name).name}.lock"
 
 
 def load_card(dataset_dir: Path, name: str) -> DatasetCard | None:

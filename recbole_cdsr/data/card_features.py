@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from recbole_cdsr.data.card import DatasetCard, as_yaml, card_path, load_card
+from recbole_cdsr.data.card import DatasetCard, as_yaml, card_lock_path, card_path, load_card
 from recbole_cdsr.files import replacing
 from recbole_cdsr.locks import one_at_a_time
 
@@ -50,7 +50,7 @@ def note_features(
     if _has(load_card(dataset_dir, name), kind, entry):
         return
     path = card_path(dataset_dir, name)
-    with one_at_a_time(path.with_name(f".{path.name}.lock"), f"Card {path.name}"):
+    with one_at_a_time(card_lock_path(dataset_dir, name), f"Card {path.name}"):
         written = load_card(dataset_dir, name)  # again: what others noted meanwhile stays
         if _has(written, kind, entry):
             return

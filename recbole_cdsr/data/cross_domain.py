@@ -89,6 +89,7 @@ class CrossDomainMixin:
             if self.is_pre_split and file != self._files[0]:
                 remedy = "a target needs a row of history before it."
                 loading.check_lengths(part, file, self.uid_field, remedy, np.arange(size))
+                loading.warn_of_targets(part, file, self.uid_field, self.time_field)
         super()._data_processing()
 
     def _data_filtering(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,12 +207,7 @@ def check_items(frame: pd.DataFrame | None, file: AtomicFile, item_field: str, d
             f"`{item_field}:token`, and load_col.item must list both."
         )
     _refuse_missing(frame[item_field], file, f"{item_field} is missing ({MISSING})", "give the item a token")
-    twice = np.flatnonzero(frame[item_field].duplicated())
-    if len(twice):
-        token = frame[item_field].iloc[twice[0]]
-        raise DataError(
-            f"{file}, line {file.line(twice[0])}: item '{token}' stands here a second time; keep one of the rows."
-        )
+    refuse_repeated_items(frame[item_field], file)
     empty = np.flatnonzero(frame[domain_field].isna())
     if len(empty):
         token = frame[item_field].iloc[empty[0]]
@@ -226,6 +222,16 @@ def check_items(frame: pd.DataFrame | None, file: AtomicFile, item_field: str, d
                 f"{file}, line {file.line(row)}: domain name '{name}' must consist of a-z, 0-9, '_' and '-' only."
             )
     check_domain_count(frame, file, domain_field)
+
+
+def refuse_repeated_items(items: pd.Series, file: AtomicFile) -> None:
+    """Raise `DataError` for an item that stands twice in an item table, given the tokens of its rows."""
+    twice = np.flatnonzero(items.duplicated())
+    if len(twice):
+        token = items.iloc[twice[0]]
+        raise DataError(
+            f"{file}, line {file.line(twice[0])}: item '{token}' stands here a second time; keep one of the rows."
+        )
 
 
 def check_domain_count(frame: pd.DataFrame, file: AtomicFile, domain_field: str, after: str = "") -> None:
@@ -339,6 +345,29 @@ def check_lengths(frame: pd.DataFrame, file: AtomicFile, user_field: str, remedy
         raise DataError(
             f"{file}, line {file.line(rows[short[0]])}: user '{token}' has one interaction only, too short a history "
             f"({len(short)} such user(s)); {remedy}"
+        )
+
+
+def warn_of_targets(frame: pd.DataFrame, file: AtomicFile, user_field: str, time_field: str) -> None:
+    """Warn where the last row of a user is not among the latest: another one is the target then, the latest.
+
+    Parameters
+    ----------
+    frame
+        Interactions of a validation or test file.
+    file
+        Where they come from.
+    user_field, time_field
+        Names of the columns.
+    """
+    times = frame.groupby(user_field, sort=False)[time_field].transform("max").to_numpy()
+    last = ~frame[user_field].duplicated(keep="last").to_numpy()
+    early = np.flatnonzero(last & (frame[time_field].to_numpy() < times))
+    if len(early):
+        logging.getLogger().warning(
+            f"{file}, line {file.line(early[0])}: the last row of user '{frame[user_field].iloc[early[0]]}' is not the "
+            f"latest ({len(early)} such user(s)). Rows are put in order of {time_field}, and the target is the latest, "
+            f"not the last of the file; if that is not meant, mend {time_field}, such as by numbering each user's rows."
         )
 
 

@@ -214,7 +214,8 @@ def pre_split(users: np.ndarray, items: np.ndarray, times: np.ndarray, sizes: li
     times
         float64 ``[N]``; equal times keep file order.
     sizes
-        Rows of the training, validation and test file. In the latter two a user's last row is the target.
+        Rows of the training, validation and test file. In the latter two a user's last row in order of time is the
+        target.
 
     Judged rows come in the order of their file, whatever the training file holds: their places are the identities that
     candidates are drawn by.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from recbole_cdsr.data.card import card_lock_path
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.locks import hold
 
@@ -96,10 +97,11 @@ def _refuse_foreign(target: Path) -> None:
         return
     if not target.is_dir():
         raise DataError(f"{target}: is a file; choose another --name or --out.")
+    ours = {"features", card_lock_path(target, target.name).name}
     foreign = sorted(
         entry.name
         for entry in target.iterdir()
-        if entry.name != "features" and not entry.name.startswith(target.name + ".")
+        if entry.name not in ours and not entry.name.startswith(target.name + ".")
     )
     if foreign:
         raise DataError(

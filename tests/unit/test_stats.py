@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,12 @@ import pandas as pd
 import pytest
 
 from recbole_cdsr.cli import main
+from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.data.atomic import write_atomic
 from recbole_cdsr.data.card import DatasetCard
+from recbole_cdsr.errors import DataError
 from recbole_cdsr.llm.store import save_feature_set
+from recbole_cdsr.quick_start import create_dataset
 from recbole_cdsr.stats import NOT_PUBLISHED, PUBLISHED, published_of, table
 
 CARD = DatasetCard(
@@ -139,6 +143,28 @@ def test_who_made_the_features_beside_the_data_is_told(tmp_path: Path, capsys: p
     assert [line.split("  ")[0] for line in kinds] == ["kind", "items"]
     assert "a generator (no LLM)" in kinds[1]
     assert "2 x 3" in kinds[1]
+
+
+@pytest.mark.parametrize(
+    ("parts", "with_card"),  # of a single file with a card the items are not read
+    [(("whole",), False), (("train", "valid", "test"), False), (("train", "valid", "test"), True)],
+)
+def test_an_item_that_stands_twice_is_told_as_loading_tells_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], parts: tuple[str, ...], with_card: bool
+) -> None:
+    folder = tmp_path / "mine"
+    write(folder, **{part: [("u", "a:1"), ("u", "b:1")] for part in parts})
+    with (folder / "mine.item").open("a") as stream:
+        stream.write("a:2\tb\tagain\n")
+    if with_card:
+        DatasetCard("mine", domains=[{"name": "a"}, {"name": "b"}]).save(folder)
+    assert main(["stats", "mine", "--data-path", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(f"{folder}/mine.item, line 6: item 'a:2' stands here a second time; keep one of the rows.")
+    with pytest.raises(DataError, match=re.escape(line[line.index(str(folder)) :])):
+        create_dataset(
+            CDSRConfig("BPR", "mine", config_dict={"data_path": str(tmp_path), "TIME_FIELD": "t", "use_gpu": False})
+        )
 
 
 @pytest.mark.parametrize(

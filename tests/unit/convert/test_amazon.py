@@ -77,6 +77,26 @@ def test_full_reviews_come_before_the_5_core_and_ratings(tmp_path: Path) -> None
     assert text(converted(raw, "--without-text", "--files", "ratings", "--release", "2018")).count("Y\t") == 2
 
 
+def test_files_of_all_domains_are_of_one_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    raw = raw_amazon.write_reviews(tmp_path / "raw", "2018")
+    (raw / f"{CLOTH}.json.gz").rename(raw / f"{CLOTH}_5.json.gz")
+    message = refused(raw, capsys, "--without-text")
+    assert "of 'cloth' there is the 5-core alone" in message
+    assert f"found {CLOTH}_5.json.gz of cloth, {SPORT}.json.gz of sport" in message
+    raw_amazon.write(raw / f"{SPORT}_5.json", [raw_amazon.review("2018", "Z", "S9", 1.0, 7)])
+    folder = converted(raw, "--without-text")
+    names = [f"{CLOTH}_5.json.gz", f"{SPORT}_5.json.gz"]
+    assert [file["name"] for file in card_of(folder).source["files"]] == names
+    assert f"sport: {SPORT}_5.json.gz is read and not {SPORT}.json.gz, as files of all domains must be" in caplog.text
+    # Without a kind in common, complete files stand side by side.
+    (raw / f"{SPORT}_5.json.gz").unlink()
+    raw_amazon.write(raw / f"{CLOTH}.csv", ["B1,Y,1.0,7"], packed=False)
+    folder = converted(raw, "--without-text")
+    assert [file["name"] for file in card_of(folder).source["files"]] == [f"{CLOTH}.csv", f"{SPORT}.json.gz"]
+
+
 def test_filters_reach_the_rows(tmp_path: Path) -> None:
     raw = raw_amazon.write_reviews(tmp_path / "raw", "2018")
     folder = converted(

@@ -107,6 +107,32 @@ def test_item_details_of_2018(tmp_path: Path) -> None:
     assert card_of(folder).rows == {"read": 7, "kept": 7, "malformed": 0}
 
 
+def test_scripts_of_scraped_pages_are_no_titles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    page = "var aPageStart = (new Date()).getTime();\nvar ue_t0=ue_t0||+new Date();"
+    titles = {
+        CLOTH: {"B1": page, "B2": f'<script type="text/javascript">{page}', "B3": f"<script>{page}</script>Hat"},
+        SPORT: {"B1": ["Ball", "x=new Date().getTime()"], "S9": "Var Ball = getTime, the document. Function (x)"},
+    }
+    rows = {
+        category: [json.dumps({"asin": asin, "title": title, "brand": "N"}) for asin, title in some.items()]
+        for category, some in titles.items()
+    }
+    raw = raw_amazon.write_items(raw_amazon.write_reviews(tmp_path / "raw", "2018"), "2018", rows)
+    with caplog.at_level(logging.WARNING):
+        folder = converted(raw)
+    items = read_item_text(folder, "mini").set_index("item_id")
+    assert items["title"].to_dict() == {
+        "cloth:B1": "",
+        "cloth:B2": "",
+        "cloth:B3": "Hat",
+        "sport:B1": "",
+        "sport:S9": "Var Ball = getTime, the document. Function (x)",
+    }
+    assert set(items["brand"]) == {"N"}
+    assert [file.get("titles_of_script") for file in card_of(folder).source["files"]] == [None, None, 2, 1]
+    assert "cloth: 2 of the items have JavaScript of the scraped page for a title in meta_" in caplog.text
+
+
 def test_item_details_of_2023(tmp_path: Path) -> None:
     full = {
         "parent_asin": "B1", "asin": "OTHER", "title": "T", "store": "S", "main_category": "M",

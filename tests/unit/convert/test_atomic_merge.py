@@ -137,3 +137,12 @@ def test_which_of_several_files_is_not_guessed(capsys: pytest.CaptureFixture[str
     assert "holds films.test.inter, films.train.inter, and none is called films.inter" in capsys.readouterr().err
     assert main(command(domains=("book=books", "movie=nowhere"))) == 2
     assert "nowhere: no such folder" in capsys.readouterr().err
+
+
+def test_dates_without_hyphens_are_no_seconds(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("books/books.inter").write_text(INTER + "ann\t1\t5\t20160131\nbob\t2\t3\t20151231\n", encoding="utf-8")
+    assert main(command()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "books.inter: every time is a calendar date without hyphens" in line
+    assert "write dates as 2016-01-31, or give --time-unit s" in line
+    assert main(command("--time-unit", "s")) == 0

@@ -13,6 +13,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_cdsr.cli import main
+from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.data.card import load_card
 
@@ -194,6 +195,40 @@ def test_a_few_malformed_rows_are_counted_and_said() -> None:
         "152: the user is empty",
         "153: the rating is 'great', no number",
     ]
+
+
+def test_dates_without_hyphens_are_no_seconds(capsys: pytest.CaptureFixture[str], monkeypatch) -> None:
+    blocks = RawFile.blocks
+    monkeypatch.setattr(RawFile, "blocks", lambda file: blocks(file, 16))  # rows come in several batches
+    dates = [f"2016{1 + n % 12:02}{1 + n % 28:02}" for n in range(40)]
+    Path("b.csv").write_text("user,isbn,when\n" + "".join(f"u{n},b1,{date}\n" for n, date in enumerate(dates)))
+    for options in ((), ("--from", "2016-01-01")):
+        assert refused(capsys, command(*options)).endswith(
+            "b.csv: every time is a calendar date without hyphens, the first is 20160101, and would be read as a "
+            "second of 1970; write dates as 2016-01-01, or give --time-unit s if they are seconds."
+        )
+    assert main(command("--time-unit", "s")) == 0
+    rows = pd.read_csv("out/shop/shop.inter", sep="\t").set_index("user_id:token")["timestamp:float"]
+    assert rows["u1"] == 20160202
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert card.converter["options"]["time_unit"] == "s"
+    for other in ("20161301", "20160100", "20160132", "20160131.5", "21000101", "18991231", "2016-01-31"):
+        Path("b.csv").write_text(f"user,isbn,when\nann,b1,20160131\nann,b1,{other}\n")
+        assert main(command()) == 0
+
+
+@pytest.mark.parametrize("others", ["", "ann,b3,never,5,t,a\n"], ids=["at once", "row by row"])
+def test_words_for_no_rating_are_no_rating(others: str) -> None:
+    words = ["NULL", "NA", "", r"\N", "null", "nan", "None", "4"]
+    lines = [f"u{n},b1,{n},{word},t,a" for n, word in enumerate(words)]
+    Path("b.csv").write_text(BOOKS.split("\n")[0] + "\n" + "\n".join(lines) + "\n" + others, encoding="utf-8")
+    assert main(command("--rating-col", "stars", "--max-malformed", "10%")) == 0
+    card = load_card(Path("out/shop"), "shop")
+    assert card is not None
+    assert card.rows["malformed"] == len(others.splitlines())
+    rows = pd.read_csv("out/shop/shop.inter", sep="\t").set_index("user_id:token")["rating:float"]
+    assert rows[[f"u{n}" for n in range(len(words))]].isna().tolist() == [True] * 7 + [False]
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,11 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_cdsr.cli import main
+from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.convert.llmcdsr import SEQUENCE_FILES, convert_llmcdsr
 from recbole_cdsr.data.card import load_card
 from recbole_cdsr.errors import ConfigError, DataError
+from recbole_cdsr.quick_start import create_dataset as create_cdsr_dataset
 
 Release = Callable[..., Path]
 DOMAINS = ("food", "kitchen")
@@ -238,11 +240,26 @@ def test_bad_release_is_refused_in_one_line_and_leaves_nothing(
     assert not (tmp_path / "never").exists()
 
 
-def test_leave_one_out_needs_three_items(release: Release, tmp_path: Path) -> None:
+def test_leave_one_out_trains_on_users_of_two_items(release: Release, tmp_path: Path) -> None:
     raw = release(train_A__txt="1\t0,1,2\n2\t0,1\n")
-    convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out")
-    with pytest.raises(DataError, match=r"train_A\.txt, line 2: user '2' has 2 item"):
-        convert_llmcdsr(raw, "mini-loo", DOMAINS, tmp_path / "out", split="loo")
+    for split in ("official", "loo"):
+        convert_llmcdsr(raw, "mini", DOMAINS, tmp_path / "out", split=split)
+        card = load_card(tmp_path / "out" / "mini", "mini")
+        assert card is not None
+        assert card.rows == {"read": 7, "kept": 7, "malformed": 0}
+    assert "A:2\tfood:A0\t0\nA:2\tfood:A1\t1\n" in (tmp_path / "out/mini/mini.inter").read_text(encoding="utf-8")
+    dataset = create_cdsr_dataset(
+        CDSRConfig("SASRecBCE", "mini", config_dict={"data_path": str(tmp_path / "out"), "use_gpu": False})
+    )
+    _, valid, test = dataset.build()
+    judged = [set(part.id2token("user_id", part[:]["user_id"].numpy()).tolist()) for part in (valid, test)]
+    assert judged == [{"AB:1", "valid:2"}, {"A:1", "B:1", "AB:1", "valid:1", "valid:2", "test:1"}]
+
+
+@pytest.mark.parametrize("split", ["official", "loo"])
+def test_a_user_of_one_item_is_refused(release: Release, tmp_path: Path, split: str) -> None:
+    with pytest.raises(DataError, match=r"train_A\.txt, line 2: user '2' has 1 item\(s\).* at least 2; remove"):
+        convert_llmcdsr(release(train_A__txt="1\t0,1,2\n2\t0\n"), "mini", DOMAINS, tmp_path / "out", split=split)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import raw_amazon
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recbole_cdsr import cli
+from recbole_cdsr.data.card import load_card
 
 Event = tuple[str, str, float, int]
 EVENT = st.tuples(
@@ -85,3 +87,32 @@ def test_conversion_is_the_plain_one(
     else:
         assert code == 0
         assert (folder / "out" / "a" / "a.inter").read_text(encoding="utf-8") == expected
+        events = [
+            (user, item, second) for user, item, _, second in (line.split("\t") for line in expected.split("\n")[1:-1])
+        ]
+        repeats = len(events) - len(set(events))
+        said = f"{repeats:,} of {len(events):,} interactions repeat another of the same user, item and time"
+        card = load_card(folder / "out" / "a", "a")
+        assert card is not None
+        assert [sentence.startswith(said) for sentence in card.filters if "repeat" in sentence] == [True] * bool(
+            repeats
+        )
+
+
+def test_repeated_rows_are_kept_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("u", "a", 5.0, 9), ("u", "b", 5.0, 9), ("u", "a", 1.0, 9), ("u", "a", 5.0, 9), ("u", "a", 5.0, 8)]
+    for category in raw_amazon.FILES:
+        raw_amazon.write(tmp_path / f"{category}.json", [raw_amazon.review("2018", *row) for row in rows])
+    arguments = ["--raw", tmp_path, "--name", "a", "--out", tmp_path / "out", "--domains", "cloth,sport"]
+    assert cli.main(["convert", "amazon", *map(str, arguments), "--without-text"]) == 0
+    sentence = (
+        "4 of 10 interactions repeat another of the same user, item and time, and are kept (--dedup keeps one "
+        "interaction of a user with an item)"
+    )
+    assert sentence in caplog.text
+    assert f"filter       {sentence}" in capsys.readouterr().out
+    caplog.clear()
+    assert cli.main(["convert", "amazon", *map(str, arguments), "--without-text", "--dedup", "last"]) == 0
+    assert "repeat" not in caplog.text

@@ -140,6 +140,25 @@ def test_no_users_target_is_in_the_training_histories(write_dataset, load, seed)
         assert all(owner[item] == user for user, item in pairs)
 
 
+def test_a_last_row_that_is_not_the_latest_is_said(write_dataset, load, token_cases, caplog):
+    valid = [("v1", "b3", 30.0), ("v2", "a1", 1.0), ("v1", "a3", 10.0), ("v2", "b1", 2.0), ("v1", "a0", 20.0)]
+    tied = [("s1", "b2", 5.0), ("s1", "a1", 7.0), ("s1", "b0", 7.0), ("s2", "a1", 4.0), ("s2", "a2", 3.0)]
+    folder = write_dataset(ITEMS, RELEASE | {"valid": valid, "test": tied})
+    _, valid, test = load().build()
+    assert token_cases(valid) == [("v1", "b3"), ("v2", "b1")]
+    assert token_cases(test) == [("s1", "b0"), ("s2", "a1")]  # of equal times the last in the file
+    said = [record.getMessage() for record in caplog.records if "the last row of user" in record.getMessage()]
+    assert [sentence.partition(" is not the latest")[0] for sentence in said] == [
+        f"{folder / 'tiny.valid.inter'}, line 6: the last row of user 'v1'",
+        f"{folder / 'tiny.test.inter'}, line 6: the last row of user 's2'",
+    ]
+    assert "(1 such user(s))" in said[0]
+    caplog.clear()
+    write_dataset(ITEMS, RELEASE, name="other")  # histories in disorder, but targets that are last
+    load(name="other").build()
+    assert "the last row of user" not in caplog.text
+
+
 def test_nothing_to_train_on_is_said(write_dataset, load):
     write_dataset(ITEMS, {"train": [("t", "a0", 0.0)], "valid": RELEASE["valid"], "test": RELEASE["test"]})
     with pytest.raises(DataError, match="no user with two training interactions"):

@@ -87,6 +87,30 @@ class TestStagedDirectory:
         with pytest.raises(DataError, match="is a file"), staged_directory(tmp_path / "file"):
             pytest.fail("must not get as far")
 
+    def test_the_lock_of_a_killed_process_is_no_work_of_somebody(self, tmp_path: Path) -> None:
+        """A process that is killed while it notes features in the card leaves the lock's file."""
+        target = tmp_path / "mini"
+        target.mkdir()
+        script = f"""
+import os, signal
+from pathlib import Path
+from recbole_cdsr.data.card import DatasetCard
+from recbole_cdsr.data import card_features
+folder, card = Path({str(target)!r}), DatasetCard("mini")
+card.save(folder)
+card_features.replacing = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+made = {{"made_by": "x", "encoder": {{"name": "y"}}}}
+card_features.note_features(folder, "mini", card, "items", made)
+"""
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+        assert sorted(path.name for path in target.iterdir()) == [".mini.card.yaml.lock", "mini.card.yaml"]
+        with staged_directory(target) as folder:
+            (folder / "mini.inter").write_text("new")
+        assert [path.name for path in target.iterdir()] == ["mini.inter"]
+        (target / ".other.card.yaml.lock").write_text("")
+        with pytest.raises(DataError, match=r"holds '\.other\.card"), staged_directory(target):
+            pytest.fail("must not get as far")
+
     def test_a_linked_folder_stays_linked(self, tmp_path: Path) -> None:
         (tmp_path / "disk" / "mini").mkdir(parents=True)
         (tmp_path / "mini").symlink_to(tmp_path / "disk" / "mini")

@@ -12,7 +12,7 @@ import pytest
 from scipy.stats import chi2
 
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.evaluator import CandidateSampler, EvaluationRows, parse_candidates
+from recbole_cdsr.evaluator import CandidateSampler, EvaluationRows, candidates, parse_candidates
 
 RowsFactory = Callable[..., EvaluationRows]
 
@@ -103,6 +103,21 @@ def test_candidates_are_distinct_and_admissible(
         assert len(set(items)) == len(items) == drawer.n_candidates[row] == min(size, len(allowed))
         assert set(items) <= allowed
         assert items == sorted(items)
+
+
+@pytest.mark.parametrize("name", ["uni8", "pop8", "uni60"])
+def test_what_is_kept_is_bounded_and_the_same_is_drawn_again(
+    random_rows: RowsFactory, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    rows = random_rows((50, 70), n_rows=40)
+    whole = sampler(name, rows).candidates(every_row(rows))
+    for n_kept in (0, 13, 40):
+        monkeypatch.setattr(candidates, "_KEPT_BYTES", n_kept * whole[0].nbytes)
+        drawer = sampler(name, rows)
+        for asked in (np.arange(8, 20), np.array([30, 2, 30, 12, 13, 2]), every_row(rows), every_row(rows)[::-1]):
+            np.testing.assert_array_equal(drawer.candidates(asked), whole[asked])
+        held = [value for value in vars(drawer).values() if isinstance(value, np.ndarray) and value.dtype == np.int32]
+        assert sum(value.nbytes for value in held) == n_kept * whole[0].nbytes
 
 
 @pytest.mark.parametrize("name", ["uni8", "pop8"])
