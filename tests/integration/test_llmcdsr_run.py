@@ -31,17 +31,8 @@ MODEL = {
 SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs", "notes")
 
 
-def keep_one_domain(dataset, books_only: int, movies_only: int, of: int = 3) -> None:
-    """Of every `of` users, one keeps books alone and one movies alone (by the remainder of their number)."""
-    frame = dataset.interactions
-    remainder = frame["user_id"].str[1:].astype(int) % of
-    is_book = frame["item_id"].str.startswith("books")
-    kept = frame[~((remainder == books_only) & ~is_book) & ~((remainder == movies_only) & is_book)]
-    write_atomic(dataset.folder / f"{dataset.name}.inter", kept, TYPES)
-
-
 @pytest.fixture
-def mixed(make_dataset, item_features):
+def mixed(make_dataset, keep_one_domain, item_features):
     """A third of the users know books alone, a third movies alone; settings name the item features."""
     dataset = make_dataset(n_users=45, n_per_user=5)
     keep_one_domain(dataset, 0, 1)
@@ -168,7 +159,9 @@ def test_three_domains(tmp_path, run, make_dataset):
 # ---- what may be wrong with the data
 
 
-def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(make_dataset, item_features, run, caplog):
+def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(
+    make_dataset, keep_one_domain, item_features, run, caplog
+):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 1, of=2)
     result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
@@ -179,7 +172,7 @@ def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(make_data
     assert result["epochs"] == 2
 
 
-def test_a_domain_without_single_domain_users_is_said(make_dataset, item_features, run, caplog):
+def test_a_domain_without_single_domain_users_is_said(make_dataset, keep_one_domain, item_features, run, caplog):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 99)
     result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
