@@ -342,7 +342,7 @@ class CDSRTrainerMixin:
     def _save_last(self, epoch: int) -> None:
         state = self._model_state(epoch)
         state["optimizers"] = optimizer_states(self)
-        state["random"] = random_states()
+        state["random"] = random_states(self.device)
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
             "cur_step": self.cur_step,
