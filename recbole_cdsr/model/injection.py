@@ -9,8 +9,9 @@
 `frozen`  the rows are the principal components of the features, fixed; everything else learns
 ========= ==============================================================================================
 
-In all modes the rows start with the spread that the model gave its own table (`frozen`: length 1 on average), and rows
-without features (padding, mask tokens, users without a history) stay the model's own. Features can be whitened first.
+In all modes the rows start with the spread that the model gave its own table (`frozen`: length 1 on average), unless
+another is set, and rows without features (padding, mask tokens, users without a history) stay the model's own. Features
+can be whitened first.
 """
 
 from __future__ import annotations
@@ -290,9 +291,11 @@ def _injected(
     weight = table.weight.detach()
     mask = torch.zeros(len(weight), dtype=torch.bool)  # [n_rows], n_rows ≥ n
     mask[: len(known)] = torch.from_numpy(known)
-    own_std = float(weight[mask.to(weight.device)].std())
+    own_std, own_factor = float(weight[mask.to(weight.device)].std()), 1.0
     if not own_std > 0:  # a table of zeros (TransRec's users)
         own_std = table.embedding_dim**-0.5
+    elif settings.std is not None:
+        own_factor = settings.std / own_std
     std = settings.std or own_std
 
     axes_by = whitening_axes if settings.whiten else principal_axes
@@ -331,7 +334,7 @@ def _injected(
         adapted = AdaptedEmbedding(table, mask, features, settings.hidden, std)
         adapted.described_by = FeatureRows(reduced_by, shift, factor)
         return adapted
-    return ConcatenatedEmbedding(table, mask, features, std)
+    return ConcatenatedEmbedding(table, mask, features, std, own_factor)
 
 
 def _check_spread(rows: np.ndarray, of: str) -> None:

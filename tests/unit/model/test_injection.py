@@ -287,9 +287,15 @@ class TestStart:
     @pytest.mark.parametrize("mode", MODES)
     def test_the_spread_can_be_set(self, mode):
         model = injected(self.model(), mode, llm_injection_std=0.3)
-        spread = float(model.item_embedding.weight.detach()[1:N_ITEMS].std())
-        own = 0.05 if mode == "concat" else 0.3
-        assert spread == pytest.approx(((0.3**2 + own**2) / 2) ** 0.5, rel=0.05)
+        before = self.model().item_embedding.weight.detach()
+        table = model.item_embedding.weight.detach()
+        assert float(table[1:N_ITEMS].std()) == pytest.approx(0.3, rel=0.05)
+        if mode != "frozen":
+            assert torch.equal(table[[0, N_ITEMS]], before[[0, N_ITEMS]])  # rows without features stay as they are
+
+    def test_concatenation_takes_the_models_own_rows_as_they_are_where_no_spread_is_set(self):
+        before = self.model().item_embedding.weight.detach()
+        assert torch.equal(injected(self.model(), "concat").item_embedding.own.detach(), before)
 
     @pytest.mark.parametrize("mode", ["init", "adapter", "concat"])
     def test_rows_start_with_the_spread_of_the_models_own(self, mode):
