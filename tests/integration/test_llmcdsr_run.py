@@ -83,6 +83,31 @@ def test_a_pretraining_that_its_cap_ended_makes_a_budget_run(mixed, run):
     assert waited["budget"] is False
 
 
+def test_a_pretraining_that_nobody_can_validate_is_warned_of_and_makes_a_budget_run(mixed, run, caplog):
+    dataset, settings = mixed
+    settings |= {"stopping_step": 1, "stopping_updates": 0, "epochs": 60, "learning_rate": 0.05}
+    for _ in ("trained", "from the kept file"):
+        caplog.clear()
+        result = run("LLMCDSR", dataset, **settings | {"pretrain_valid_users": 0, "pretrain_stopping_step": 0})
+        assert result["epochs"] < 60
+        for of in result["notes"]["pre-training"].values():
+            assert (of["epochs"], of["best_epoch"], of["hit@10"], of["capped"]) == (2, 2, None, True)
+        assert result["budget"] is True
+        warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert (
+            "Pre-training of books cannot be validated (pretrain_valid_users is 0): it takes all 2 epochs "
+            "(pretrain_epochs) and keeps the last, and its runs are marked `budget`."
+        ) in warned
+
+
+def test_a_domain_of_short_sequences_cannot_validate_its_pretraining(make_dataset, item_features, run, caplog):
+    dataset = make_dataset(n_users=30, n_per_user=2)
+    settings = MODEL | {"item_features_file": str(item_features(dataset)), "epochs": 1}
+    result = run("LLMCDSR", dataset, **settings)
+    assert {of["hit@10"] for of in result["notes"]["pre-training"].values()} == {None}
+    assert len(messages(caplog, "cannot be validated (no user has three training items there): it takes all 2")) == 2
+
+
 def test_domains_in_another_order_are_pretrained_anew_for_their_seed_is_another(mixed, run, tmp_path, caplog):
     dataset, settings = mixed
     run("LLMCDSR", dataset, **settings)
