@@ -78,7 +78,7 @@ class CDSRConfig(Config):
     Attributes
     ----------
     warnings
-        What is probably a mistake, such as an unknown key with the nearest known one.
+        What is probably a mistake, such as an unknown key with the nearest known one, or what the model doubts.
     notices
         What was decided about a setting of the user's.
 
@@ -277,6 +277,8 @@ class CDSRConfig(Config):
         self._settle_patience(final)
         with checks.locating(self._settings):
             self.notices += check_injection(self.model, self.model_class, final)
+            if hasattr(self.model_class, "doubtful_settings"):
+                self.warnings += self.model_class.doubtful_settings(final)
         self._data_root = final["data_path"]
         try:
             super()._set_default_parameters()

@@ -279,7 +279,7 @@ def inject_features(config: CDSRConfig, network: AbstractRecommender, data: Cros
     started = time()
     if not plan.user_tables:
         config["use_profiles"] = False  # nothing would read them
-    drawn = random_states()
+    drawn = random_states(config["device"])
     features = data.llm_features
     restore_random_states(drawn)  # it must not matter whether they were there already
     seconds = time() - started

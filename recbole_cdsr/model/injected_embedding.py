@@ -209,7 +209,7 @@ class AdaptedEmbedding(_OwnRows):
 class ConcatenatedEmbedding(InjectedEmbedding):
     """``e(v) = W [t_v ; x_v] + b`` with the model's own table t and the frozen features x.
 
-    It starts as ``(t_v + P x_v) / sqrt(2)``, P random with as much spread as t has.
+    It starts as ``(t_v + P x_v) / sqrt(2)``, P random; where ``P x`` has as much spread as t, so have the rows.
 
     Parameters
     ----------
@@ -219,17 +219,22 @@ class ConcatenatedEmbedding(InjectedEmbedding):
         float32 ``[n_rows, D]``, zero where `known` is False.
     std : float
         Standard deviation of the entries of ``P x_v``, at the start.
+    own_factor : float
+        What the rows of `table` that have features are multiplied with to become t_v.
     """
 
     mode = "concat"
 
-    def __init__(self, table: nn.Embedding, known: Tensor, features: Tensor, std: float) -> None:
+    def __init__(
+        self, table: nn.Embedding, known: Tensor, features: Tensor, std: float, own_factor: float = 1.0
+    ) -> None:
         super().__init__(table, known)
         width = table.embedding_dim
         self.register_buffer("features", features, persistent=False)
         self.own = nn.Parameter(table.weight.detach().clone())  # [n_rows, width]
         self.projection = nn.Linear(width + features.shape[1], width, device=features.device)
         with torch.no_grad():
+            self.own[known] *= own_factor
             text = torch.randn(width, features.shape[1]).to(features.device)  # [width, D], the same on every device
             text *= std / (features[known] @ text.T).std()
             self.projection.weight.copy_(torch.cat([torch.eye(width, device=text.device), text], dim=1) / 2**0.5)

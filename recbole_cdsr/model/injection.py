@@ -9,8 +9,9 @@
 `frozen`  the rows are the principal components of the features, fixed; everything else learns
 ========= ==============================================================================================
 
-In all modes the rows start with the spread that the model gave its own table (`frozen`: length 1 on average), and rows
-without features (padding, mask tokens, users without a history) stay the model's own. Features can be whitened first.
+In all modes the rows start with the spread that the model gave its own table (`frozen`: length 1 on average), unless
+another is set, and rows without features (padding, mask tokens, users without a history) stay the model's own. Features
+can be whitened first.
 """
 
 from __future__ import annotations
@@ -157,7 +158,8 @@ def inject(model: nn.Module, plan: InjectionPlan, features: LLMFeatures) -> dict
     -------
     dict
         Plain data: `mode`, and for every table `name`, `of` (items or users), `rows` with features, `own_rows`,
-        `width` and `features` (their width).
+        `width`, `features` (their width) and `used` (how many of the features, or of their principal axes, the rows are
+        made of).
 
     Raises
     ------
@@ -177,7 +179,7 @@ def inject(model: nn.Module, plan: InjectionPlan, features: LLMFeatures) -> dict
             # compared from the first step.
             axes_of = features.items if of == "users" and _one_space(features) else matrix
             table = model.get_submodule(path)
-            new = _injected(table, np.asarray(matrix), np.asarray(axes_of), settings, of)
+            new, used = _injected(table, np.asarray(matrix), np.asarray(axes_of), settings, of)
             if new is not None:
                 _replace(model, table, new)
             rows = int(_known(matrix).sum())
@@ -189,6 +191,7 @@ def inject(model: nn.Module, plan: InjectionPlan, features: LLMFeatures) -> dict
                     "own_rows": table.num_embeddings - rows,
                     "width": table.embedding_dim,
                     "features": matrix.shape[1],
+                    "used": used,
                 }
             )
     own = {id(module.own) for module in model.modules() if isinstance(module, InjectedEmbedding)}
@@ -199,9 +202,10 @@ def inject(model: nn.Module, plan: InjectionPlan, features: LLMFeatures) -> dict
         )
     model.llm_injection = {"mode": settings.mode, "tables": report}
     for table in report:
+        axes = f", {table['used']} axes of them," if table["used"] < table["features"] else ""
         logging.getLogger().info(
             f"LLM features injected ({settings.mode}): {table['name']}, {table['rows']} {table['of']} of "
-            f"{table['features']} features into width {table['width']}; {table['own_rows']} rows of its own."
+            f"{table['features']} features{axes} into width {table['width']}; {table['own_rows']} rows of its own."
         )
     return model.llm_injection
 
@@ -283,16 +287,18 @@ def _known(matrix: np.ndarray) -> np.ndarray:
 
 def _injected(
     table: nn.Embedding, matrix: np.ndarray, axes_of: np.ndarray, settings: InjectionSettings, of: str
-) -> InjectedEmbedding | None:
-    """The embedding that takes the place of `table`; None for `init`, which writes into it."""
+) -> tuple[InjectedEmbedding | None, int]:
+    """The embedding in place of `table` (None for `init`, which writes into it) and the number of axes it uses."""
     known = _known(matrix)  # [n]
     _check_spread(matrix[known], of)
     weight = table.weight.detach()
     mask = torch.zeros(len(weight), dtype=torch.bool)  # [n_rows], n_rows ≥ n
     mask[: len(known)] = torch.from_numpy(known)
-    own_std = float(weight[mask.to(weight.device)].std())
+    own_std, own_factor = float(weight[mask.to(weight.device)].std()), 1.0
     if not own_std > 0:  # a table of zeros (TransRec's users)
         own_std = table.embedding_dim**-0.5
+    elif settings.std is not None:
+        own_factor = settings.std / own_std
     std = settings.std or own_std
 
     axes_by = whitening_axes if settings.whiten else principal_axes
@@ -309,12 +315,12 @@ def _injected(
             with torch.no_grad():  # columns beyond the components stay the model's own
                 rows = mask.nonzero().squeeze(1).to(weight.device)
                 table.weight[rows, :kept] = torch.from_numpy(components).to(weight)
-            return None
+            return None, kept
         vectors = torch.zeros(weight.shape)
         vectors[mask, :kept] = torch.from_numpy(components)
         fixed = FrozenEmbedding(table, mask.to(weight.device), vectors.to(weight))
         fixed.described_by = FeatureRows((mean, axes), None, factor)
-        return fixed
+        return fixed, kept
 
     reduced_by = None
     if settings.whiten or settings.dim is not None:
@@ -330,8 +336,8 @@ def _injected(
     if settings.mode == "adapter":
         adapted = AdaptedEmbedding(table, mask, features, settings.hidden, std)
         adapted.described_by = FeatureRows(reduced_by, shift, factor)
-        return adapted
-    return ConcatenatedEmbedding(table, mask, features, std)
+        return adapted, features.shape[1]
+    return ConcatenatedEmbedding(table, mask, features, std, own_factor), features.shape[1]
 
 
 def _check_spread(rows: np.ndarray, of: str) -> None:

@@ -12,6 +12,9 @@ from torch import Tensor
 from recbole_cdsr.config_reading import choice, number, wrong
 
 ADAM_EPS = 1e-8
+# Adam's first update is as large as its learning rate wherever the gradient is not tiny, and the entries of an item's
+# vector start at √(2 / (n + d)), about 0.01 for 20,000 items.
+LARGE_ADAM_RATE = 0.05
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,18 @@ class InnerStep:
         if self.kind == "sgd":
             return self.learning_rate
         return self.learning_rate * self.eps / (gradient.abs() + self.eps) ** 2
+
+
+def doubtful_rate(config: Mapping[str, Any]) -> list[str]:
+    """One sentence where Adam has a learning rate that only plain gradients make sense with, else none."""
+    rate = number(config, "inner_learning_rate", 0)
+    if choice(config, "inner_optimizer", ("sgd", "adam")) != "adam" or rate <= LARGE_ADAM_RATE:
+        return []
+    return [
+        f"inner_optimizer is adam and inner_learning_rate {rate:g}: the shadow step then moves nearly every parameter "
+        f"that the batch touches by {rate:g}, after which there is nothing to judge; set inner_learning_rate as well "
+        "(the official code: 0.001)."
+    ]
 
 
 def adam_betas(config: Mapping[str, Any]) -> tuple[float, float]:

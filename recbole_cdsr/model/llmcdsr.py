@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from recbole_cdsr.config_reading import choice, number, switch, whole_number
-from recbole_cdsr.model.inner_step import InnerStep, adam_betas
+from recbole_cdsr.model.inner_step import InnerStep, adam_betas, doubtful_rate
 from recbole_cdsr.model.layers import look_up
 from recbole_cdsr.model.noisy_sequences import NoisySequences
 from recbole_cdsr.model.pretraining_settings import PretrainingSettings
@@ -122,6 +122,11 @@ class LLMCDSR(SASRecBCE):
         for key in ("n_recalled", "noisy_batch_size", "meta_batch_size", "meta_interval"):
             whole_number(config, key)
         number(config, "meta_learning_rate", 0)
+
+    @staticmethod
+    def doubtful_settings(config: Mapping[str, Any]) -> list[str]:
+        """One sentence for each setting that can be honoured and is probably a mistake."""
+        return doubtful_rate(config)
 
     def __init__(self, config: Any, dataset: Any) -> None:
         super().__init__(config, dataset)

@@ -92,7 +92,8 @@ class PackedWindows:
         order = bucket_of_row.argsort(stable=True)  # [R]
         sizes = (bucket_of_row[:, None] == torch.arange(len(bounds), device=device)).sum(0)  # [n_bounds]
         longest = lengths.max() if lengths.numel() else lengths.new_zeros(())
-        # The only wait for the device: bucket sizes, the longest row and the number of tokens together.
+        # Read from the device once: bucket sizes, the longest row and the number of tokens together. The small tensors
+        # of bounds, rows and widths that go the other way are waits too.
         *counts, longest_row, n_tokens = torch.cat([sizes, longest[None], pointers[-1:]]).tolist()
 
         rows = torch.repeat_interleave(torch.arange(len(lengths), device=device), lengths, output_size=n_tokens)  # [T]

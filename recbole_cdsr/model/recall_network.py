@@ -19,7 +19,8 @@ class RecallNetwork(nn.Module):
         R &= \text{top-}k_{v \in V_o} \cos(z, e_o(v))
 
     :math:`P_o` and :math:`e_o` come from the contrastive pre-training of domain o and stay fixed; :math:`w_o` is all
-    that the meta-learning trains.
+    that the meta-learning trains. Pooling and recall never run in half precision, so that the shadow step and the real
+    one, which autocast may surround, recall the same items.
 
     Parameters
     ----------
@@ -99,10 +100,11 @@ class RecallNetwork(nn.Module):
         tuple[Tensor, Tensor]
             z ``[E, d]`` and the weights of the texts ``[E, m]``, which add up to 1.
         """
-        scores = torch.einsum("emd,ed->em", projected, self.pooling[into])  # w_o · Z_j
-        padding = torch.arange(projected.shape[1], device=counts.device) >= counts[:, None]  # [E, m]
-        weights = scores.masked_fill(padding, -torch.inf).softmax(dim=1)  # [E, m]
-        return torch.einsum("em,emd->ed", weights, projected), weights
+        with torch.autocast(projected.device.type, enabled=False):
+            scores = torch.einsum("emd,ed->em", projected, self.pooling[into])  # w_o · Z_j
+            padding = torch.arange(projected.shape[1], device=counts.device) >= counts[:, None]  # [E, m]
+            weights = scores.masked_fill(padding, -torch.inf).softmax(dim=1)  # [E, m]
+            return torch.einsum("em,emd->ed", weights, projected), weights
 
     @torch.no_grad()
     def recall(self, pooled: Tensor, into: Tensor) -> tuple[Tensor, Tensor]:
@@ -121,18 +123,19 @@ class RecallNetwork(nn.Module):
             Item ids, int64 ``[E, k]``, by descending cosine, and the cosines. Where the domain has fewer than k items
             the columns beyond them hold 0 and −∞.
         """
-        items = torch.zeros(len(pooled), self.n_recalled, dtype=torch.long, device=pooled.device)
-        cosines = pooled.new_full(items.shape, -torch.inf)
-        directions = self._item_directions()
-        pooled = F.normalize(pooled.detach(), dim=1)
-        for domain, size in enumerate(self.recall_sizes):
-            rows = (into == domain).nonzero().squeeze(1)
-            if not len(rows):
-                continue
-            start, stop = self.domain_offsets[domain : domain + 2]
-            found, places = largest(pooled[rows] @ directions[start:stop].T, size)  # [r, n_o] -> [r, k_o]
-            items[rows, :size] = start + places
-            cosines[rows, :size] = found
+        with torch.autocast(pooled.device.type, enabled=False):
+            items = torch.zeros(len(pooled), self.n_recalled, dtype=torch.long, device=pooled.device)
+            cosines = pooled.new_full(items.shape, -torch.inf)
+            directions = self._item_directions()
+            pooled = F.normalize(pooled.detach(), dim=1)
+            for domain, size in enumerate(self.recall_sizes):
+                rows = (into == domain).nonzero().squeeze(1)
+                if not len(rows):
+                    continue
+                start, stop = self.domain_offsets[domain : domain + 2]
+                found, places = largest(pooled[rows] @ directions[start:stop].T, size)  # [r, n_o] -> [r, k_o]
+                items[rows, :size] = start + places
+                cosines[rows, :size] = found
         return items, cosines
 
     def recalled_at_random(self, into: Tensor) -> Tensor:

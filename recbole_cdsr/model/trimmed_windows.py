@@ -56,37 +56,32 @@ def trim(model: AbstractRecommender) -> None:
         One of `TRIMMABLE`.
     """
     masks = type(model).__name__ not in _LAST_STATE
-    model.forward = _all_states(model.forward) if masks else _last_states(model.forward)
+    # A copy of the model gets partial functions of its own methods; a closure would stay the original's.
+    model.forward = partial(_all_states if masks else _last_states, model.forward)
     if model.loss_type == "CE":
         loss = _masked_items_loss if masks else _next_item_loss
         model.calculate_loss = partial(loss, model)
 
 
-def _last_states(forward: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    def grouped(item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
-        """States ``[B, H]`` of windows int64 ``[B, L]`` that hold `item_seq_len` int64 ``[B]`` items each."""
-        lengths, order = torch.sort(item_seq_len, stable=True)  # [B] each
-        states = []
-        for rows in order.split(group_sizes(lengths)):
-            longest = int(item_seq_len[rows[-1]])
-            states.append(forward(item_seq[rows, :longest], item_seq_len[rows]))
-        return torch.cat(states)[torch.argsort(order)]  # [B, H]
-
-    return grouped
+def _last_states(forward: Callable[[Tensor, Tensor], Tensor], item_seq: Tensor, item_seq_len: Tensor) -> Tensor:
+    """States ``[B, H]`` of windows int64 ``[B, L]`` that hold `item_seq_len` int64 ``[B]`` items each."""
+    lengths, order = torch.sort(item_seq_len, stable=True)  # [B] each
+    states = []
+    for rows in order.split(group_sizes(lengths)):
+        longest = int(item_seq_len[rows[-1]])
+        states.append(forward(item_seq[rows, :longest], item_seq_len[rows]))
+    return torch.cat(states)[torch.argsort(order)]  # [B, H]
 
 
-def _all_states(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def grouped(item_seq: Tensor) -> Tensor:
-        """States ``[B, L, H]`` of windows int64 ``[B, L]``, 0 beyond the longest row of a row's group."""
-        columns = torch.arange(1, item_seq.shape[1] + 1, device=item_seq.device)
-        lengths, order = torch.sort(((item_seq != 0) * columns).amax(dim=1).clamp(min=1), stable=True)  # [B] each
-        states = []
-        for rows, group in zip(order.split(sizes := group_sizes(lengths)), lengths.split(sizes), strict=True):
-            longest = int(group[-1])
-            states.append(F.pad(forward(item_seq[rows, :longest]), (0, 0, 0, item_seq.shape[1] - longest)))
-        return torch.cat(states)[torch.argsort(order)]  # [B, L, H]
-
-    return grouped
+def _all_states(forward: Callable[[Tensor], Tensor], item_seq: Tensor) -> Tensor:
+    """States ``[B, L, H]`` of windows int64 ``[B, L]``, 0 beyond the longest row of a row's group."""
+    columns = torch.arange(1, item_seq.shape[1] + 1, device=item_seq.device)
+    lengths, order = torch.sort(((item_seq != 0) * columns).amax(dim=1).clamp(min=1), stable=True)  # [B] each
+    states = []
+    for rows, group in zip(order.split(sizes := group_sizes(lengths)), lengths.split(sizes), strict=True):
+        longest = int(group[-1])
+        states.append(F.pad(forward(item_seq[rows, :longest]), (0, 0, 0, item_seq.shape[1] - longest)))
+    return torch.cat(states)[torch.argsort(order)]  # [B, L, H]
 
 
 def _next_item_loss(model: AbstractRecommender, interaction: Interaction) -> Tensor:

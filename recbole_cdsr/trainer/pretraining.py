@@ -99,6 +99,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     }
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
     path = folder / f"{name}-{key}.pth"
+    _warn_of_nobody_to_validate(sequences, settings, name)
     if path.is_file():
         return _reused(path, made_from, name, settings)
     if not len(sequences.trained):
@@ -136,6 +137,16 @@ def _patient(settings: PretrainingSettings, config: Any, n_sequences: int) -> Pr
     return replace(settings, stopping_step=patience(settings.stopping_step, updates, steps_per_epoch))
 
 
+def _warn_of_nobody_to_validate(sequences: DomainSequences, settings: PretrainingSettings, name: str) -> None:
+    if not len(sequences.trained) or (len(sequences.validated) and settings.valid_users):
+        return
+    why = "pretrain_valid_users is 0" if len(sequences.validated) else "no user has three training items there"
+    logging.getLogger().warning(
+        f"Pre-training of {name} cannot be validated ({why}): it takes all {settings.epochs} epochs (pretrain_epochs) "
+        "and keeps the last, and its runs are marked `budget`."
+    )
+
+
 def _reused(path: Path, made_from: dict[str, Any], name: str, settings: PretrainingSettings) -> AlignedDomain:
     found = _read(path, made_from, settings)
     logging.getLogger().info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
@@ -143,10 +154,13 @@ def _reused(path: Path, made_from: dict[str, Any], name: str, settings: Pretrain
 
 
 def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> AlignedDomain:
-    """The domain with the key of its file, and whether `pretrain_epochs` ended it before its patience did."""
+    """The domain with the key of its file, and whether `pretrain_epochs` ended it before its patience did.
+
+    Where nobody can be validated, nothing but `pretrain_epochs` ends it, and nobody knows whether it was enough.
+    """
     said = domain.provenance
     waited = said["epochs"] - said["best_epoch"]
-    capped = said["hit@10"] is not None and said["epochs"] >= settings.epochs and waited <= settings.stopping_step
+    capped = said["epochs"] >= settings.epochs and waited <= settings.stopping_step
     return AlignedDomain(domain.projection, domain.items, said | {"capped": capped, "key": key})
 
 

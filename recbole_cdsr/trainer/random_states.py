@@ -9,8 +9,18 @@ import numpy as np
 import torch
 
 
-def random_states() -> dict[str, Any]:
-    """The state of Python's, NumPy's and PyTorch's generators, on CPU and on every GPU."""
+def random_states(device: torch.device) -> dict[str, Any]:
+    """The state of Python's, NumPy's and PyTorch's generators.
+
+    Those of GPUs are among them where the run, or anything before it in this process, may draw from one: reading them
+    takes memory on every GPU, which a run on the CPU has no use for.
+
+    Parameters
+    ----------
+    device
+        What the run computes on. A GPU's generators are read even if nothing has been computed there yet.
+    """
+    draws_on_gpus = device.type == "cuda" or torch.cuda.is_initialized()
     name, keys, position, has_gauss, gauss = np.random.get_state()
     version, internal, next_gauss = random.getstate()
     return {
@@ -23,7 +33,7 @@ def random_states() -> dict[str, Any]:
             "gauss": float(gauss),
         },
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": torch.cuda.get_rng_state_all() if draws_on_gpus else [],
     }
 
 
@@ -34,6 +44,6 @@ def restore_random_states(states: dict[str, Any]) -> None:
     keys = numpy["keys"].numpy().astype(np.uint32)
     np.random.set_state((numpy["name"], keys, numpy["position"], numpy["has_gauss"], numpy["gauss"]))
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # where nothing has been computed on a GPU, PyTorch remembers the state until then
         for device, state in enumerate(states["cuda"][: torch.cuda.device_count()]):
             torch.cuda.set_rng_state(state, device)

@@ -355,7 +355,7 @@ class CDSRTrainerMixin:
         state = self._model_state(epoch)
         state["attributes"] = self._attributes.changed()
         state["optimizers"] = optimizer_states(self)
-        state["random"] = random_states()
+        state["random"] = random_states(self.device)
         state["loader"] = self._train_data.generator.get_state()
         state["selection"] = {
             "cur_step": self.cur_step,

@@ -166,6 +166,20 @@ def make_dataset(tmp_path: Path) -> Callable[..., TinyDataset]:
 
 
 @pytest.fixture
+def keep_one_domain() -> Callable[..., None]:
+    """Of every `of` users, one keeps books alone and one movies alone (by the remainder of their number)."""
+
+    def keep(dataset: TinyDataset, books_only: int, movies_only: int, of: int = 3) -> None:
+        frame = dataset.interactions
+        remainder = frame["user_id"].str[1:].astype(int) % of
+        is_book = frame["item_id"].str.startswith("books")
+        kept = frame[~((remainder == books_only) & ~is_book) & ~((remainder == movies_only) & is_book)]
+        write_atomic(dataset.folder / f"{dataset.name}.inter", kept, INTER_TYPES)
+
+    return keep
+
+
+@pytest.fixture
 def item_features(tmp_path: Path) -> Callable[[TinyDataset], Path]:
     """`write_item_features` into the test's own folder."""
     return lambda dataset, **options: write_item_features(dataset, tmp_path / "items.npy", **options)

@@ -31,17 +31,8 @@ MODEL = {
 SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs", "notes")
 
 
-def keep_one_domain(dataset, books_only: int, movies_only: int, of: int = 3) -> None:
-    """Of every `of` users, one keeps books alone and one movies alone (by the remainder of their number)."""
-    frame = dataset.interactions
-    remainder = frame["user_id"].str[1:].astype(int) % of
-    is_book = frame["item_id"].str.startswith("books")
-    kept = frame[~((remainder == books_only) & ~is_book) & ~((remainder == movies_only) & is_book)]
-    write_atomic(dataset.folder / f"{dataset.name}.inter", kept, TYPES)
-
-
 @pytest.fixture
-def mixed(make_dataset, item_features):
+def mixed(make_dataset, keep_one_domain, item_features):
     """A third of the users know books alone, a third movies alone; settings name the item features."""
     dataset = make_dataset(n_users=45, n_per_user=5)
     keep_one_domain(dataset, 0, 1)
@@ -90,6 +81,31 @@ def test_a_pretraining_that_its_cap_ended_makes_a_budget_run(mixed, run):
     waited = run("LLMCDSR", dataset, **patient | {"pretrain_epochs": 60, "pretrain_stopping_step": 0})
     assert [of["capped"] for of in waited["notes"]["pre-training"].values()] == [False, False]
     assert waited["budget"] is False
+
+
+def test_a_pretraining_that_nobody_can_validate_is_warned_of_and_makes_a_budget_run(mixed, run, caplog):
+    dataset, settings = mixed
+    settings |= {"stopping_step": 1, "stopping_updates": 0, "epochs": 60, "learning_rate": 0.05}
+    for _ in ("trained", "from the kept file"):
+        caplog.clear()
+        result = run("LLMCDSR", dataset, **settings | {"pretrain_valid_users": 0, "pretrain_stopping_step": 0})
+        assert result["epochs"] < 60
+        for of in result["notes"]["pre-training"].values():
+            assert (of["epochs"], of["best_epoch"], of["hit@10"], of["capped"]) == (2, 2, None, True)
+        assert result["budget"] is True
+        warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+        assert (
+            "Pre-training of books cannot be validated (pretrain_valid_users is 0): it takes all 2 epochs "
+            "(pretrain_epochs) and keeps the last, and its runs are marked `budget`."
+        ) in warned
+
+
+def test_a_domain_of_short_sequences_cannot_validate_its_pretraining(make_dataset, item_features, run, caplog):
+    dataset = make_dataset(n_users=30, n_per_user=2)
+    settings = MODEL | {"item_features_file": str(item_features(dataset)), "epochs": 1}
+    result = run("LLMCDSR", dataset, **settings)
+    assert {of["hit@10"] for of in result["notes"]["pre-training"].values()} == {None}
+    assert len(messages(caplog, "cannot be validated (no user has three training items there): it takes all 2")) == 2
 
 
 def test_domains_in_another_order_are_pretrained_anew_for_their_seed_is_another(mixed, run, tmp_path, caplog):
@@ -168,7 +184,9 @@ def test_three_domains(tmp_path, run, make_dataset):
 # ---- what may be wrong with the data
 
 
-def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(make_dataset, item_features, run, caplog):
+def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(
+    make_dataset, keep_one_domain, item_features, run, caplog
+):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 1, of=2)
     result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
@@ -179,7 +197,7 @@ def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(make_data
     assert result["epochs"] == 2
 
 
-def test_a_domain_without_single_domain_users_is_said(make_dataset, item_features, run, caplog):
+def test_a_domain_without_single_domain_users_is_said(make_dataset, keep_one_domain, item_features, run, caplog):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 99)
     result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -100,6 +102,33 @@ def test_only_masked_items_that_count_are_scored(model_and_loaders, monkeypatch)
     monkeypatch.setattr("recbole_cdsr.model.trimmed_windows.item_cross_entropy", recorded)
     model.calculate_loss(batch)
     assert scored == [(counting, model.n_items)]
+
+
+@pytest.mark.parametrize("name", sorted(TRIMMABLE))
+def test_a_copy_computes_with_parameters_of_its_own(model_and_loaders, name):
+    model, (train, valid, _) = model_and_loaders(name)
+    trim(model)
+    model.eval()
+    batch, rows = next(iter(train)), next(iter(valid))[0]
+    copied = copy.deepcopy(model)
+    with torch.no_grad():
+        loss, scores = model.calculate_loss(batch), model.full_sort_predict(rows)
+        for parameter in model.parameters():
+            parameter.zero_()
+        assert torch.equal(copied.calculate_loss(batch), loss)
+        assert torch.equal(copied.full_sort_predict(rows), scores)
+
+
+@pytest.mark.parametrize("name", ["SASRec", "BERT4Rec"])
+def test_operations_are_counted(tiny, run, caplog, name):
+    caplog.set_level("INFO")
+    counted = []
+    for trimmed in (False, True):
+        caplog.clear()
+        run(name, tiny, epochs=1, trim_windows=trimmed)
+        counted += [float(line.rsplit(" ", 1)[1]) for line in caplog.messages if "FLOPs" in line]
+    padded, trimmed = counted
+    assert padded / 20 < trimmed <= padded
 
 
 def test_groups_hold_rows_of_like_length():

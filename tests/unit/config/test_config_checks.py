@@ -308,6 +308,14 @@ class TestRefusals:
             "llm_injection_whiten is not used: llm_injection is none, and it belongs to init, adapter, concat, frozen."
         ]
 
+    def test_adam_with_the_learning_rate_of_plain_gradients_is_doubted(self):
+        (sentence,) = make("LLMCDSR", settings={"inner_optimizer": "adam"}).warnings
+        assert sentence.startswith("inner_optimizer is adam and inner_learning_rate 0.5: ")
+        assert "the official code: 0.001" in sentence
+        assert make("LLMCDSR").warnings == []
+        official = {"inner_optimizer": "adam", "inner_learning_rate": 0.001}
+        assert make("LLMCDSR", settings=official).warnings == []
+
     def test_objects_are_refused(self):
         assert "object" in refusal(settings={"note": object()})
         assert "keys must be strings" in refusal(settings={5: 1})

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from recbole_cdsr.model.fusion import SemanticFusion, _SpectralProducts, real_transforms
+from recbole_cdsr.model import fusion
+from recbole_cdsr.model.fusion import SemanticFusion, _SpectralProducts, block_transforms, real_transforms
+from recbole_cdsr.model.kept_tensors import KeptTensors
 from recbole_cdsr.model.slots import SlotWindows
 
 LENGTHS = torch.tensor([2, 1, 4, 0, 4])
@@ -54,12 +56,26 @@ def test_gradients(n_slots: int) -> None:
     )
 
 
+def test_matrices_of_long_windows_are_kept_up_to_a_limit_and_made_anew_beyond_it(monkeypatch) -> None:
+    cpu, n_slots = torch.device("cpu"), 40
+    made = [block_transforms(n_slots, length, torch.float32, cpu) for length in range(1, n_slots + 1)]
+    kept = KeptTensors(100_000)  # of half a million
+    monkeypatch.setattr(fusion, "_kept", kept)
+    for _ in range(2):
+        for length, expected in enumerate(made, start=1):
+            again = block_transforms(n_slots, length, torch.float32, cpu)
+            assert kept.n_bytes <= 100_000
+            for name, matrix in vars(expected).items():
+                assert torch.equal(getattr(again, name), matrix)
+    assert block_transforms(n_slots, n_slots, torch.float32, cpu) is again
+
+
 def test_a_window_without_any_item_gives_nothing() -> None:
     windows = SlotWindows.from_right_padded(
         torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, dtype=torch.long), 3, True
     )
-    fusion = SemanticFusion(4, 3)
-    torch.nn.init.normal_(fusion.complex_weight)
+    module = SemanticFusion(4, 3)
+    torch.nn.init.normal_(module.complex_weight)
     nothing = torch.zeros(0, 4, requires_grad=True)
-    fusion(windows, nothing, nothing).sum().backward()
+    module(windows, nothing, nothing).sum().backward()
     assert nothing.grad.shape == (0, 4)

@@ -287,9 +287,15 @@ class TestStart:
     @pytest.mark.parametrize("mode", MODES)
     def test_the_spread_can_be_set(self, mode):
         model = injected(self.model(), mode, llm_injection_std=0.3)
-        spread = float(model.item_embedding.weight.detach()[1:N_ITEMS].std())
-        own = 0.05 if mode == "concat" else 0.3
-        assert spread == pytest.approx(((0.3**2 + own**2) / 2) ** 0.5, rel=0.05)
+        before = self.model().item_embedding.weight.detach()
+        table = model.item_embedding.weight.detach()
+        assert float(table[1:N_ITEMS].std()) == pytest.approx(0.3, rel=0.05)
+        if mode != "frozen":
+            assert torch.equal(table[[0, N_ITEMS]], before[[0, N_ITEMS]])  # rows without features stay as they are
+
+    def test_concatenation_takes_the_models_own_rows_as_they_are_where_no_spread_is_set(self):
+        before = self.model().item_embedding.weight.detach()
+        assert torch.equal(injected(self.model(), "concat").item_embedding.own.detach(), before)
 
     @pytest.mark.parametrize("mode", ["init", "adapter", "concat"])
     def test_rows_start_with_the_spread_of_the_models_own(self, mode):
@@ -340,6 +346,28 @@ class TestStart:
         spreads = table.weight.detach()[1:N_ITEMS].std(dim=0, correction=0)
         assert torch.allclose(spreads, torch.full((WIDTH,), 0.3), rtol=1e-3)
 
+    @pytest.mark.parametrize(
+        ("mode", "keys", "used"),
+        [
+            ("adapter", {}, FEATURES),
+            ("concat", {}, FEATURES),
+            ("init", {}, WIDTH),
+            ("frozen", {}, WIDTH),
+            ("adapter", {"llm_injection_dim": 5}, 5),
+            ("concat", {"llm_injection_dim": 100, "llm_injection_whiten": True}, FEATURES - 2),
+            ("adapter", {"llm_injection_whiten": True}, FEATURES - 2),
+            ("init", {"llm_injection_whiten": True}, WIDTH),
+        ],
+    )
+    def test_the_report_says_how_many_axes_are_used(self, mode, keys, used, caplog):
+        caplog.set_level("INFO")
+        given = features(users=False)
+        given.items[:, -2:] = given.items[:, :2]  # two axes with nothing along them
+        (table,) = injected(self.model(), mode, given, **keys).llm_injection["tables"]
+        assert (table["width"], table["features"], table["used"]) == (WIDTH, FEATURES, used)
+        said = f"of {FEATURES} features{f', {used} axes of them,' if used < FEATURES else ''} into width {WIDTH};"
+        assert said in caplog.text
+
     def test_a_hidden_layer(self):
         model = injected(self.model(), "adapter", llm_adapter_hidden=7)
         assert [layer.weight.shape for layer in model.item_embedding.adapter if isinstance(layer, nn.Linear)] == [
@@ -365,11 +393,12 @@ class TestStart:
     def test_the_report_is_plain(self):
         report = inject(model := self.model(), plan_of(model, "concat"), features())
         assert report == model.llm_injection
+        sizes = {"own_rows": 2, "width": 8, "features": 12, "used": 12}
         assert report == {
             "mode": "concat",
             "tables": [
-                {"name": "item_embedding", "of": "items", "rows": 29, "own_rows": 2, "width": 8, "features": 12},
-                {"name": "user_embedding", "of": "users", "rows": 18, "own_rows": 2, "width": 8, "features": 12},
+                {"name": "item_embedding", "of": "items", "rows": 29} | sizes,
+                {"name": "user_embedding", "of": "users", "rows": 18} | sizes,
             ],
         }
 

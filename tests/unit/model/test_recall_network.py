@@ -74,6 +74,26 @@ def test_a_new_table_is_recalled_from_at_once() -> None:
     assert before.shape == after.shape
 
 
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float16])
+def test_autocast_recalls_what_is_recalled_without_it(precision: torch.dtype) -> None:
+    torch.manual_seed(0)
+    made = RecallNetwork(np.array([1, 3001, 6001]), text_width=6, width=16, n_recalled=10)
+    with torch.no_grad():
+        made.pooling.normal_()
+        made.item_table[1:] = torch.randn(6000, 16) + torch.randn(16)
+    projected, counts = torch.randn(8, 5, 16), torch.tensor([5, 1, 2, 3, 4, 5, 5, 5])
+    into = torch.tensor([0, 1] * 4)
+    pooled, weights = made.pool(projected, counts, into)
+    items, cosines = made.recall(pooled, into)
+    with torch.autocast("cpu", dtype=precision):
+        pooled_within, weights_within = made.pool(projected, counts, into)
+        items_within, cosines_within = made.recall(pooled_within, into)
+    assert torch.equal(pooled_within, pooled)
+    assert torch.equal(weights_within, weights)
+    assert torch.equal(items_within, items)
+    assert torch.equal(cosines_within, cosines)
+
+
 @pytest.mark.parametrize("n_columns", [9, 64 * 12, 64 * 12 + 1, 1999])
 def test_the_largest_of_long_rows_are_found_by_blocks(n_columns: int) -> None:
     generator = torch.Generator().manual_seed(n_columns)
