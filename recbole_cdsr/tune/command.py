@@ -130,6 +130,7 @@ def _search(args: argparse.Namespace, storage: Storage) -> None:
     study = storage.open(
         args.study or f"{job.fixed['model']}-{job.fixed['dataset']}",
         study_settings(space, job.fixed, args.sampler),
+        job.fixed.internal_config_dict,
         job.fixed["valid_metric_bigger"],
         make_sampler(args.sampler, space, job.fixed["seed"]),
         make_pruner(args.pruner, args.pruner_trials, args.pruner_epochs),
