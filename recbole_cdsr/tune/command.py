@@ -144,7 +144,7 @@ def _search(args: argparse.Namespace, storage: Storage) -> None:
     bundled = None if Path(args.space).is_file() else props_file("tune", args.space)
     space = read_space(bundled or args.space)
     job = Job(args.model, args.dataset, args.config_files, args.settings)
-    job.check(space)
+    space = job.check(space)
     n_trials = args.trials or DEFAULT_TRIALS
     if args.sampler == "grid":
         size = grid_size(space)

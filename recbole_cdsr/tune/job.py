@@ -51,8 +51,8 @@ class Job:
     def _config(self, drawn: Mapping[str, Plain]) -> CDSRConfig:
         return CDSRConfig(self.model, self.dataset, self.config_files, drawn, command_line=self.command_line)
 
-    def check(self, space: Space) -> None:
-        """Refuse what every trial would be refused for.
+    def check(self, space: Space) -> Space:
+        """Refuse what every trial would be refused for; returns the space to draw from, see `check_space`.
 
         Raises
         ------
@@ -62,8 +62,9 @@ class Job:
         for key in REFUSED:
             if key in self.fixed.external_config_dict:
                 raise ConfigError(f"{key} is each trial's own, below --output; remove it.")
-        check_space(space, self.fixed, parse_command_line(self.command_line)[0])
+        checked = check_space(space, self.fixed, parse_command_line(self.command_line)[0])
         interaction_files(Path(self.fixed["data_path"]), self.fixed["dataset"])
+        return checked
 
     def run(
         self, drawn: Mapping[str, Plain], directory: Path, resume: bool, on_validation: Callable[[int, float], None]
