@@ -82,10 +82,16 @@ def failure(trial: FrozenTrial) -> str | None:
     return trial.user_attrs.get(REASON)
 
 
-def to_continue(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Stopped trials that nothing continues yet."""
+def to_continue(trials: Sequence[FrozenTrial], n_trials: int) -> list[FrozenTrial]:
+    """Stopped trials that nothing continues yet.
+
+    One that was killed before it was found surplus is none of them.
+    """
     continued = {trial.user_attrs.get(CONTINUES) for trial in counted(trials)}
-    return [trial for trial in trials if is_stopped(trial) and trial.number not in continued]
+    stopped = [trial for trial in trials if is_stopped(trial) and trial.number not in continued]
+    return [
+        trial for trial in stopped if place_of(trial, trials) < n_trials and not is_surplus(trial, trials, n_trials)
+    ]
 
 
 def continuation(trial: FrozenTrial) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ class Worker:
                 with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)  # those of other machines, by their silence
-        for trial in accounts.to_continue(self.study.get_trials(deepcopy=False)):
+        for trial in accounts.to_continue(self.study.get_trials(deepcopy=False), self.n_trials):
             self.study.add_trial(
                 optuna.trial.create_trial(
                     state=TrialState.WAITING,
