@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,7 +218,8 @@ class TrainedRun:
         return self._models[path]
 
     def _restored(self, path: Path) -> AbstractRecommender:
-        model = build_model(self.config, self.train)
+        with contextlib.redirect_stdout(sys.stderr):  # what models of RecBole print is no part of a command's output
+            model = build_model(self.config, self.train)
         inject_features(self.config, model, self.data)
         self._check_material("item features", "user profiles")
         if self.config[trimmed_windows.KEY]:

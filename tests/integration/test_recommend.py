@@ -292,6 +292,22 @@ def test_tables_that_are_no_new_items(trained, tmp_path, capsys, name, content, 
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "tsv"])
+def test_what_a_model_prints_is_no_line_of_the_output(trained, capsys, kind):
+    """FEARec tells its filters when it is built."""
+    place = trained("FEARec", n_layers=2, n_heads=2, hidden_size=16, inner_size=16)["run_dir"]
+    capsys.readouterr()
+    assert main(["recommend", "--run", place, "--users", "u1,u2", "--format", kind, "--topk", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "modes_q" in printed.err
+    lines = printed.out.splitlines()
+    if kind == "jsonl":
+        assert [json.loads(line)["user"] for line in lines] == ["u1", "u2"]
+    else:
+        assert lines[0].startswith("user\tdomain")
+        assert [line.split("\t")[0] for line in lines[1:]] == ["u1"] * 4 + ["u2"] * 4
+
+
 def test_each_domain_is_scored_by_its_own_checkpoint(trained, module_dataset, recommend):
     place = Path(trained("SASRecBCE", select="per_domain", epochs=2, hidden_size=16)["run_dir"])
     state = load_checkpoint(place / "best_movies.pth")  # as if another epoch had been best for movies
