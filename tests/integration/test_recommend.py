@@ -107,6 +107,20 @@ def test_the_best_items_of_all_users_are_those_of_scores_by_hand(trained, module
         assert all(entry["title"] == titles[entry["item"]] for entry in user["recommendations"])
 
 
+def test_a_shorter_list_is_the_beginning_of_a_longer_one_also_among_equal_scores(trained, module_dataset, recommend):
+    place = trained("Pop")["run_dir"]
+    position = {item: row for row, item in enumerate(module_dataset.interactions["item_id"].drop_duplicates())}
+    longest = recommend(place, "--all-users", "--topk", "20")
+    for topk in (1, 3, 5, 8):
+        for short, long in zip(recommend(place, "--all-users", "--topk", str(topk)), longest, strict=True):
+            for domain in ("books", "movies"):
+                items, scores = of_domain(long, domain)
+                assert of_domain(short, domain) == (items[:topk], scores[:topk])
+                ranked = sorted(zip(items, scores, strict=True), key=lambda pair: (-pair[1], position[pair[0]]))
+                assert [item for item, _ in ranked] == items
+                assert len(set(scores)) < len(scores)
+
+
 def test_named_users_come_in_their_order_with_what_led_there(trained, module_dataset, recommend, capsys):
     place = trained("SASRec")["run_dir"]
     histories = histories_of(module_dataset)
