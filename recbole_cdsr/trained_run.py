@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -218,7 +220,8 @@ class TrainedRun:
     def _restored(self, path: Path) -> AbstractRecommender:
         # As in training: what a model draws when it is built and keeps in no checkpoint (NNCF: neighbours) is the same.
         init_seed(self.config["seed"] + self.config["local_rank"], self.config["reproducibility"])
-        model = build_model(self.config, self.train)
+        with contextlib.redirect_stdout(sys.stderr):  # what models of RecBole print is no part of a command's output
+            model = build_model(self.config, self.train)
         inject_features(self.config, model, self.data)
         self._check_material("item features", "user profiles")
         if self.config[trimmed_windows.KEY]:

@@ -16,7 +16,7 @@ from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_evaluation import check_metrics, check_topk, metrics_at
 from recbole_cdsr.config_values import Setting, parse_command_line
 from recbole_cdsr.data.loaders import JudgedRowsLoader
-from recbole_cdsr.errors import CheckpointError
+from recbole_cdsr.errors import CheckpointError, ConfigError
 from recbole_cdsr.evaluate.command import CHANGEABLE, PROTOCOL
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
 from recbole_cdsr.evaluator.report import EvaluationReport
@@ -52,11 +52,7 @@ def evaluate_run(place: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
     check_changes("evaluate", settings, CHANGEABLE)
     saved = SavedRun.open(place)
     config = _judging_config(saved, settings)
-    result_file = None if config["result_file"] is None else Path(config["result_file"])
-    if result_file is not None:
-        saved.check_not_its_own("result_file", result_file)
-        for file in (result_file, ranks_beside(result_file)):
-            results.check_writable(str(file))
+    result_file = _checked_result_file(config, saved)
     run = TrainedRun(saved, config)
     models_started = time()
     for name in run.data.domain_names:
@@ -75,6 +71,20 @@ def evaluate_run(place: Path, settings: Sequence[str] = ()) -> dict[str, Any]:
         save_rank_table(ranks_beside(result_file), ranks)
         results.write(result, result_file)
     return result
+
+
+def _checked_result_file(config: CDSRConfig, saved: SavedRun) -> Path | None:
+    """Where the result is to be written, after a look at whether it can be."""
+    name = config["result_file"]
+    if name is None:
+        return None
+    if not name.strip():
+        raise ConfigError("result_file names nothing; name a file, or leave it out.")
+    file = Path(name)
+    saved.check_not_its_own("result_file", file)
+    results.check_writable(name)  # before `ranks_beside`: a folder such as `.` may have no name of its own
+    results.check_writable(str(ranks_beside(file)))
+    return file
 
 
 def ranks_beside(result_file: Path) -> Path:

@@ -22,6 +22,7 @@ from recbole_cdsr.model.trimmed_windows import TRIMMABLE
 from recbole_cdsr.ranges import expand_ranges
 from recbole_cdsr.recommend.histories import ServedHistories
 from recbole_cdsr.recommend.new_items import NewItems, NewItemScores
+from recbole_cdsr.recommend.ranking import best_places
 from recbole_cdsr.trained_run import TrainedRun
 from recbole_cdsr.trainer.judging import FullScores
 
@@ -46,8 +47,8 @@ class DomainLists:
     domain : int
         0-based.
     items : np.ndarray
-        int64 ``[R, k]``, best first: internal ids, or ``n_items + j`` for new item j; 0 where a user has fewer
-        candidates than k.
+        int64 ``[R, k]``, best first and of equal scores the lower number first: internal ids, or ``n_items + j`` for
+        new item j; 0 where a user has fewer candidates than k.
     scores : np.ndarray
         float32 ``[R, k]``, −∞ where there is no item.
     """
@@ -189,15 +190,15 @@ class Recommender:
     def _best(
         self, scores: torch.Tensor, new_scores: torch.Tensor | None, domain: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Items ``[B, k]`` and scores ``[B, k]`` of a batch, best first."""
+        """Items ``[B, k]`` and scores ``[B, k]`` of a batch, best first and of equal ones the lower id first."""
         candidates = self._candidates(domain)
         low, high = (int(offset) for offset in self._data.domain_offsets[domain : domain + 2])
         parts = [] if self._only_new else [scores[:, low:high]]
         if new_scores is not None:
             parts.append(new_scores[:, torch.from_numpy(self.new_items.of_domain(domain)).to(new_scores.device)])
         inside = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]  # [B, C]
-        values, places = torch.topk(inside, min(self._topk, inside.shape[1]), dim=1)  # [B, k]
-        if (torch.isnan(values) | torch.isposinf(values)).any():  # topk takes NaN for the greatest
+        values, places = best_places(inside, min(self._topk, inside.shape[1]))  # [B, k]
+        if (torch.isnan(values) | torch.isposinf(values)).any():  # NaN counts as the greatest
             raise CDSRError(
                 f"{self._config['model']} gives scores that are not finite numbers for items of "
                 f"{self._data.domain_names[domain]}; its training failed, so train it again."

@@ -19,13 +19,14 @@ from optuna.trial import FrozenTrial, TrialState
 # Attributes of a trial.
 CONTINUES = "continues"
 FIRST = "first"  # the number of the trial that began the place
-REACHED = "reached"  # the latest epoch that each stopped trial of the place had reached, -1 for none
+BEGAN_WITH = "began_with"  # what was kept of the place then, as a list of whole numbers
+REACHED = "reached"  # `BEGAN_WITH` of each killed trial of the place since the last interruption
 REASON = "reason"  # why it failed
 KIND = "kind"  # the class of that error
-INTERRUPTED = "interrupted"  # by Ctrl-C
+INTERRUPTED = "interrupted"  # by Ctrl-C or SIGTERM
 SURPLUS = "surplus"
 PROCESS = "process"
-# A trial whose process dies so often without another epoch takes its processes with it.
+# A trial whose process dies so often and keeps nothing more takes its processes with it.
 MOST_STOPS = 3
 
 
@@ -60,27 +61,37 @@ def is_stopped(trial: FrozenTrial) -> bool:
     return trial.state == TrialState.FAIL and not {REASON, SURPLUS} & trial.user_attrs.keys()
 
 
-def reached(trial: FrozenTrial) -> list[int]:
+def reached(trial: FrozenTrial) -> list[list[int]]:
     """`REACHED` of a trial that would continue this one; an interruption is nobody's fault and begins anew."""
     if trial.user_attrs.get(INTERRUPTED):
         return []
-    return [*trial.user_attrs.get(REACHED, []), -1 if trial.last_step is None else trial.last_step]
+    began_with = trial.user_attrs.get(BEGAN_WITH)  # None: killed before anything was run
+    return [*trial.user_attrs.get(REACHED, []), *([] if began_with is None else [began_with])]
+
+
+def killed_in_vain(trial: FrozenTrial, kept: Sequence[int]) -> str | None:
+    """Why a trial that begins with `kept` is not worth beginning: those before it died and kept nothing more."""
+    latest = trial.user_attrs.get(REACHED, [])[-MOST_STOPS:]
+    if len(latest) < MOST_STOPS or any(began_with != list(kept) for began_with in latest):
+        return None
+    return f"Its process was killed {MOST_STOPS} times before another epoch was kept; is there enough memory?"
 
 
 def failure(trial: FrozenTrial) -> str | None:
     """Why a trial failed for good; None where it did not."""
-    if REASON in trial.user_attrs:
-        return trial.user_attrs[REASON]
-    latest = reached(trial)[-MOST_STOPS:]
-    if is_stopped(trial) and len(latest) == MOST_STOPS and len(set(latest)) == 1:
-        return f"Its process was killed {MOST_STOPS} times before another epoch was judged; is there enough memory?"
-    return None
+    return trial.user_attrs.get(REASON)
 
 
-def to_continue(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Stopped trials that nothing continues yet."""
+def to_continue(trials: Sequence[FrozenTrial], n_trials: int) -> list[FrozenTrial]:
+    """Stopped trials that nothing continues yet.
+
+    One that was killed before it was found surplus is none of them.
+    """
     continued = {trial.user_attrs.get(CONTINUES) for trial in counted(trials)}
-    return [trial for trial in trials if is_stopped(trial) and trial.number not in continued and failure(trial) is None]
+    stopped = [trial for trial in trials if is_stopped(trial) and trial.number not in continued]
+    return [
+        trial for trial in stopped if place_of(trial, trials) < n_trials and not is_surplus(trial, trials, n_trials)
+    ]
 
 
 def continuation(trial: FrozenTrial) -> Mapping[str, Any]:

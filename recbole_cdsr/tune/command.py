@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import signal
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from recbole_cdsr.errors import CDSRError, ConfigError
@@ -100,13 +105,31 @@ def run(args: argparse.Namespace) -> int:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         try:
-            _search(args, storage)
+            with _ended_as_by_ctrl_c():
+                _search(args, storage)
         except OptunaError as error:
             raise ConfigError(
                 f"The storage {storage.shown} does not answer ({reason_of(error)}); the trial in hand is kept as far "
                 "as it came, and the same command goes on."
             ) from error
     return 0
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """Take SIGTERM for Ctrl-C: a scheduler ends a process with it, and the trial in hand is not to blame."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def _search(args: argparse.Namespace, storage: Storage) -> None:
@@ -121,7 +144,7 @@ def _search(args: argparse.Namespace, storage: Storage) -> None:
     bundled = None if Path(args.space).is_file() else props_file("tune", args.space)
     space = read_space(bundled or args.space)
     job = Job(args.model, args.dataset, args.config_files, args.settings)
-    job.check(space)
+    space = job.check(space)
     n_trials = args.trials or DEFAULT_TRIALS
     if args.sampler == "grid":
         size = grid_size(space)
@@ -130,6 +153,7 @@ def _search(args: argparse.Namespace, storage: Storage) -> None:
     study = storage.open(
         args.study or f"{job.fixed['model']}-{job.fixed['dataset']}",
         study_settings(space, job.fixed, args.sampler),
+        job.fixed.internal_config_dict,
         job.fixed["valid_metric_bigger"],
         make_sampler(args.sampler, space, job.fixed["seed"]),
         make_pruner(args.pruner, args.pruner_trials, args.pruner_epochs),

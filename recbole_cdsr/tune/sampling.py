@@ -52,7 +52,7 @@ def grid_size(space: Space) -> int:
     ConfigError
         Infinitely many, or more than anybody will run.
     """
-    size = math.prod(len(parameter.grid()) for parameter in space.parameters)
+    size = math.prod(parameter.grid_length() for parameter in space.parameters)
     if size > MOST_GRID_POINTS:
         raise ConfigError(f"The grid has {size:,} points; list fewer values, or take --sampler=tpe.")
     return size
@@ -110,8 +110,8 @@ class GridInOrder(BaseSampler):
     """
 
     def __init__(self, space: Space, seed: int) -> None:
+        self._order = np.random.default_rng(seed).permutation(grid_size(space))  # before a value of them is listed
         self._values = {parameter.name: parameter.grid() for parameter in space.parameters}
-        self._order = np.random.default_rng(seed).permutation(grid_size(space))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return {}

@@ -36,7 +36,8 @@ class Parameter:
         What Optuna draws from; of a choice, its labels.
     choices
         The values of a choice by label, else None. A label is the value itself where that is a single one, and the
-        JSON text of a list or mapping, which databases cannot keep.
+        JSON text of a list or mapping, which databases cannot keep, and of a value that equals an earlier one of
+        another kind (1 and True), for Optuna would take the one for the other.
     """
 
     name: str
@@ -63,7 +64,18 @@ class Parameter:
         return [self.distribution.low, self.distribution.high]
 
     def grid(self) -> list[Any]:
-        """Every value, as Optuna keeps it.
+        """Every value, as Optuna keeps it; see `grid_length`."""
+        given = self.distribution
+        if isinstance(given, CategoricalDistribution):
+            return list(given.choices)
+        if isinstance(given, IntDistribution):
+            return list(range(given.low, given.high + 1, given.step))
+        length = self.grid_length()
+        low, step = Decimal(str(given.low)), Decimal(str(given.step))
+        return [float(low + place * step) for place in range(length)]
+
+    def grid_length(self) -> int:
+        """How many values there are, without listing them.
 
         Raises
         ------
@@ -72,23 +84,22 @@ class Parameter:
         """
         given = self.distribution
         if isinstance(given, CategoricalDistribution):
-            return list(given.choices)
+            return len(given.choices)
         if isinstance(given, IntDistribution):
-            return list(range(given.low, given.high + 1, given.step))
+            return (given.high - given.low) // given.step + 1
         if given.step is None:
             raise ConfigError(
                 f"{self.origin}: a grid needs values to count, and {self.name} may be any number from {given.low:g} to "
                 f"{given.high:g}; list them, give a step, or take --sampler=tpe."
             )
-        step = Decimal(str(given.step))
-        count = round((given.high - given.low) / given.step)
-        return [float(Decimal(str(given.low)) + place * step) for place in range(count + 1)]
+        return round((Decimal(str(given.high)) - Decimal(str(given.low))) / Decimal(str(given.step))) + 1
 
     def description(self) -> dict[str, Plain]:
         """The distribution as plain data, by which two spaces are compared."""
-        if self.choices is not None:
-            return {"choice": list(self.choices.values())}
         given = self.distribution
+        if self.choices is not None:
+            pairs = zip(given.choices, self.choices.values(), strict=True)
+            return {"choice": [value if isinstance(value, list | dict) else label for label, value in pairs]}
         kind = "whole" if isinstance(given, IntDistribution) else "real"
         return {kind: [given.low, given.high], "step": given.step, "log": given.log}
 
@@ -197,7 +208,10 @@ def _line_quniform(name: str, origin: str, text: str) -> Parameter:
     low, high, q = _numbers(name, origin, text, ("low", "high", "q"))
     if q <= 0:
         raise ConfigError(f"{origin}: {name} has the step {q}; it must be more than 0.")
-    least, most = (int((bound / q).quantize(Decimal(1), ROUND_HALF_EVEN)) for bound in (low, high))
+    try:
+        least, most = (int((bound / q).quantize(Decimal(1), ROUND_HALF_EVEN)) for bound in (low, high))
+    except ArithmeticError:
+        raise _too_small_a_step(name, origin, float(low), float(high), float(q)) from None
     if q == q.to_integral_value():
         return _whole(name, origin, int(least * q), int(most * q), step=int(q))
     return _real(name, origin, float(least * q), float(most * q), step=float(q))
@@ -269,9 +283,11 @@ def _choice(name: str, origin: str, values: list[Plain]) -> Parameter:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{origin}: {name} may be {value}; write finite numbers.")
     choices: dict[Any, Plain] = {}
-    labels = []
+    labels: list[Any] = []
     for value in values:
-        label = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+        equal = next((label for label in labels if label == value), value)
+        as_text = isinstance(value, list | dict) or type(equal) is not type(value)
+        label = json.dumps(value, ensure_ascii=False) if as_text else value
         if _label_key(label) not in choices:
             choices[_label_key(label)] = value
             labels.append(label)
@@ -292,8 +308,18 @@ def _real(name: str, origin: str, low: float, high: float, step: float | None = 
     _check_order(name, origin, low, high, log)
     if step is not None:
         exact_low, exact_step = Decimal(str(low)), Decimal(str(step))
-        high = float(exact_low + (Decimal(str(high)) - exact_low) // exact_step * exact_step)
+        try:
+            high = float(exact_low + (Decimal(str(high)) - exact_low) // exact_step * exact_step)
+        except ArithmeticError:
+            raise _too_small_a_step(name, origin, low, high, step) from None
     return Parameter(name, origin, FloatDistribution(low, high, step=step, log=log))
+
+
+def _too_small_a_step(name: str, origin: str, low: float, high: float, step: float) -> ConfigError:
+    """There are more steps than a decimal number has digits for."""
+    return ConfigError(
+        f"{origin}: {name} has the step {step:g}, too small for a range from {low:g} to {high:g}; write a larger one."
+    )
 
 
 def _check_order(name: str, origin: str, low: float, high: float, log: bool) -> None:

@@ -71,7 +71,13 @@ class Storage:
             ) from None
 
     def open(
-        self, name: str, settings: Mapping[str, Any], maximise: bool, sampler: BaseSampler, pruner: BasePruner
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+        maximise: bool,
+        sampler: BaseSampler,
+        pruner: BasePruner,
     ) -> Study:
         """Open the study of that name, or begin it.
 
@@ -81,6 +87,8 @@ class Storage:
             Of the study.
         settings
             `study_settings`, which must be those that the study was begun with.
+        defaults
+            What the configuration would hold if nobody set anything.
         maximise
             Whether more is better.
         sampler, pruner
@@ -99,7 +107,7 @@ class Storage:
                 study.set_user_attr(SETTINGS, dict(settings))
         except (SQLAlchemyError, OptunaError, RuntimeError, OSError) as error:
             raise ConfigError(f"The storage {self.shown} cannot be used ({reason_of(error)}).") from error
-        _check_settings(study, settings)
+        _check_settings(study, settings, defaults)
         return study
 
     def _opened(self, name: str, maximise: bool, sampler: BaseSampler, pruner: BasePruner) -> Study:
@@ -145,9 +153,17 @@ def study_settings(space: Space, fixed: CDSRConfig, sampler: str) -> dict[str, A
     return {"space": drawn, "sampler": sampler, **kept}
 
 
-def _check_settings(study: Study, settings: Mapping[str, Any]) -> None:
+def _check_settings(study: Study, settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> None:
     begun = study.user_attrs[SETTINGS]
-    differing = sorted(key for key in begun.keys() | settings.keys() if begun.get(key) != settings.get(key))
+
+    def same(key: str) -> bool:
+        if key in begun and key in settings:
+            return bool(begun[key] == settings[key])
+        # A version of the package knows keys that another one does not; what is off changes nothing.
+        value = settings.get(key, begun.get(key))
+        return value in (None, False) or (key in settings and key in defaults and value == defaults[key])
+
+    differing = sorted(key for key in begun.keys() | settings.keys() if not same(key))
     if not differing:
         return
     named = [_difference(key, begun.get(key), settings.get(key)) for key in differing[:5]]

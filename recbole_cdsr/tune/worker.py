@@ -101,7 +101,7 @@ class Worker:
                 with suppress(UpdateFinishedTrialError, ValueError):  # another process was faster
                     self.study.tell(trial.number, state=TrialState.FAIL)
         optuna.storages.fail_stale_trials(self.study)  # those of other machines, by their silence
-        for trial in accounts.to_continue(self.study.get_trials(deepcopy=False)):
+        for trial in accounts.to_continue(self.study.get_trials(deepcopy=False), self.n_trials):
             self.study.add_trial(
                 optuna.trial.create_trial(
                     state=TrialState.WAITING,
@@ -145,10 +145,12 @@ class Worker:
             raise Surplus
         drawn = {parameter.name: parameter.draw(trial) for parameter in self.space.parameters}
         self._announce(own, accounts.place_of(own, trials), drawn)
+        directory = self._directory(own)
+        self._begin_with_what_is_kept(trial, own, directory)
         started = time.time()
         try:
-            with _own_log(self._directory(own) / f"{self._log_name(trial.number)}.log"):
-                result = self._result(trial, own, drawn)
+            with _own_log(directory / f"{self._log_name(trial.number)}.log"):
+                result = self._result(trial, own, directory, drawn)
         except KeyboardInterrupt:
             trial.set_user_attr(accounts.INTERRUPTED, True)
             raise
@@ -173,8 +175,18 @@ class Worker:
         print(f"trial {trial.number}: {self._metric} {score:.4f}, {result['epochs']} epochs", flush=True)
         return score
 
-    def _result(self, trial: Trial, own: FrozenTrial, drawn: dict[str, Any]) -> dict[str, Any]:
-        directory, metric, known = self._directory(own), self._metric, set(own.intermediate_values)
+    def _begin_with_what_is_kept(self, trial: Trial, own: FrozenTrial, directory: Path) -> None:
+        """Note what the trial begins with; fail it when its processes die again and again before they keep more."""
+        kept = [-1 if own.last_step is None else own.last_step, *self.job.kept(directory)]
+        reason = accounts.killed_in_vain(own, kept)
+        if reason is not None:
+            error = CDSRError(reason)
+            self._note_failure(trial, error)
+            raise error
+        trial.set_user_attr(accounts.BEGAN_WITH, kept)
+
+    def _result(self, trial: Trial, own: FrozenTrial, directory: Path, drawn: dict[str, Any]) -> dict[str, Any]:
+        metric, known = self._metric, set(own.intermediate_values)
         epochs = drawn.get("epochs", self.job.fixed["epochs"])
         with tqdm(total=epochs, desc=f"trial {trial.number}", leave=False, disable=None) as bar:
 

@@ -139,6 +139,11 @@ def test_an_evaluation_does_without_a_result_file_even_if_the_run_had_one(tiny, 
         (["--metrics=AUC"], "rates single scores"),
         (["--metrics=[TailPercentage, NDCG]", "--tail_ratio=abc"], "tail_ratio is 'abc' from the command line"),
         (["--data_path=elsewhere"], "is not there"),
+        (["--result_file="], "result_file names nothing; name a file, or leave it out."),
+        (["--result_file=' '"], "result_file names nothing"),
+        (["--result_file=."], "result_file . is a folder; name a file in it."),
+        (["--result_file=.."], "result_file .. is a folder; name a file in it."),
+        (["--result_file=/"], "result_file / is a folder; name a file in it."),
     ],
 )
 def test_mistakes_end_in_one_line(trained, capsys, arguments, words):

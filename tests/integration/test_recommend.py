@@ -107,6 +107,20 @@ def test_the_best_items_of_all_users_are_those_of_scores_by_hand(trained, module
         assert all(entry["title"] == titles[entry["item"]] for entry in user["recommendations"])
 
 
+def test_a_shorter_list_is_the_beginning_of_a_longer_one_also_among_equal_scores(trained, module_dataset, recommend):
+    place = trained("Pop")["run_dir"]
+    position = {item: row for row, item in enumerate(module_dataset.interactions["item_id"].drop_duplicates())}
+    longest = recommend(place, "--all-users", "--topk", "20")
+    for topk in (1, 3, 5, 8):
+        for short, long in zip(recommend(place, "--all-users", "--topk", str(topk)), longest, strict=True):
+            for domain in ("books", "movies"):
+                items, scores = of_domain(long, domain)
+                assert of_domain(short, domain) == (items[:topk], scores[:topk])
+                ranked = sorted(zip(items, scores, strict=True), key=lambda pair: (-pair[1], position[pair[0]]))
+                assert [item for item, _ in ranked] == items
+                assert len(set(scores)) < len(scores)
+
+
 def test_named_users_come_in_their_order_with_what_led_there(trained, module_dataset, recommend, capsys):
     place = trained("SASRec")["run_dir"]
     histories = histories_of(module_dataset)
@@ -290,6 +304,22 @@ def test_tables_that_are_no_new_items(trained, tmp_path, capsys, name, content, 
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "tsv"])
+def test_what_a_model_prints_is_no_line_of_the_output(trained, capsys, kind):
+    """FEARec tells its filters when it is built."""
+    place = trained("FEARec", n_layers=2, n_heads=2, hidden_size=16, inner_size=16)["run_dir"]
+    capsys.readouterr()
+    assert main(["recommend", "--run", place, "--users", "u1,u2", "--format", kind, "--topk", "2"]) == 0
+    printed = capsys.readouterr()
+    assert "modes_q" in printed.err
+    lines = printed.out.splitlines()
+    if kind == "jsonl":
+        assert [json.loads(line)["user"] for line in lines] == ["u1", "u2"]
+    else:
+        assert lines[0].startswith("user\tdomain")
+        assert [line.split("\t")[0] for line in lines[1:]] == ["u1"] * 4 + ["u2"] * 4
 
 
 def test_each_domain_is_scored_by_its_own_checkpoint(trained, module_dataset, recommend):

@@ -354,12 +354,13 @@ def test_a_study_goes_on_with_its_own_settings_only(options, capsys):
     assert "holds trial 0, of which the study 'BPR-tiny' knows nothing" in line
 
 
-def test_an_interrupt_ends_in_one_line_and_the_study_goes_on(options, begin, read_json):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_an_interrupt_ends_in_one_line_and_the_study_goes_on(options, begin, read_json, number):
     Path("space.yaml").write_text("learning_rate: [0.001, 0.01]\n")
     given = options("space.yaml", "tuned", own=["--trials=1", "--pruner=none"], **LONG)
     process = begin(given)
     catch(process, "tuned")
-    process.send(signal.SIGINT)
+    process.send(number)
     process.send(signal.SIGCONT)
     process.wait()
     _, err = process.printed()
@@ -368,7 +369,10 @@ def test_an_interrupt_ends_in_one_line_and_the_study_goes_on(options, begin, rea
     assert err.splitlines()[-1].startswith("recbole-cdsr: interrupted; what was finished is kept, the same command")
     assert main(given) == 0
     assert read_json("tuned/trials/1/result.json")["epochs"] == LONG["epochs"]
-    assert [trial.state.name for trial in study_in("tuned").trials] == ["FAIL", "COMPLETE"]
+    first, second = study_in("tuned").trials
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert first.user_attrs[accounts.INTERRUPTED]
+    assert second.user_attrs[accounts.REACHED] == []
 
 
 def test_each_domain_may_have_its_own_best_epoch(options, capsys):

@@ -118,5 +118,9 @@ def test_a_grid_gives_every_combination_once_in_an_order_of_the_seed(space_of):
 def test_a_grid_too_large_or_without_end_is_refused(space_of):
     with pytest.raises(ConfigError, match=r"The grid has 10,000,000 points"):
         grid_size(space_of("a quniform 1,10000,1\nb quniform 1,1000,1\n"))
+    for kind in ("a quniform 0,1e14,1", "a quniform 0,1e6,1e-6"):  # which no list could hold
+        for refuse in (grid_size, lambda space: make_sampler("grid", space, 0)):
+            with pytest.raises(ConfigError, match=r"The grid has (100,000,000,000,001|1,000,000,000,001)"):
+                refuse(space_of(f"{kind}\n"))
     with pytest.raises(ConfigError, match=r"line 2: a grid needs values to count, and b may be any number"):
         make_sampler("grid", space_of("a choice [1]\nb uniform 0,1\n"), 0)

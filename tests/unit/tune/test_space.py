@@ -133,7 +133,30 @@ def test_one_and_true_are_two_choices_and_repeated_ones_are_one(read):
         (str, "a"),
         (list, [1]),
     ]
-    assert len(parameter.grid()) == 5
+    assert len(parameter.grid()) == parameter.grid_length() == 5
+
+
+@pytest.mark.parametrize(
+    "text", ["[1, True, 0, False]", "[True, 1, 1.0, 0.0, False, None, '1']", "[2, 2.0, [1], [True]]"]
+)
+def test_of_values_that_equal_each_other_the_one_drawn_is_kept(read, text):
+    space = read(f"x choice {text}\n")
+    (parameter,) = space.parameters
+    study = create_study(sampler=RandomSampler(seed=0))
+    drawn = []
+    for _ in range(60):
+        trial = study.ask()
+        drawn.append(repr(parameter.draw(trial)))
+        assert repr(space.settings(study.trials[-1].params)["x"]) == drawn[-1]
+    assert set(drawn) == {repr(value) for value in parameter.extremes()}
+    assert len(set(drawn)) == len(parameter.extremes()) == parameter.grid_length()
+
+
+def test_a_study_that_kept_equal_values_for_one_is_another_space(read):
+    (parameter,) = read("x choice [1, True, 'a', [1]]\n").parameters
+    assert parameter.description() == {"choice": [1, "true", "a", [1]]}
+    (parameter,) = read("x choice [1, False, 'a', [1]]\n").parameters
+    assert parameter.description() == {"choice": [1, False, "a", [1]]}
 
 
 @pytest.mark.parametrize("name", ["hyper.test", "space.yaml"])
@@ -185,6 +208,7 @@ def test_a_hostile_line_runs_nothing(read, tmp_path, monkeypatch, attack):
         ("x uniform 0,1e400", "write low,high as numbers"),
         ("x quniform 0,1", "write low,high,q as numbers"),
         ("x quniform 0,1,0", "has the step 0; it must be more than 0"),
+        ("x quniform 0,1e14,1e-20", "has the step 1e-20, too small for a range from 0 to 1e+14"),
         ("x choice 64", "write a list of plain values"),
         ("x choice {64}", "write a list of plain values"),
         ("x choice []", "no value to choose from"),
@@ -211,6 +235,7 @@ def test_a_line_that_is_wrong_is_named(read, line, answer):
         ("{uniform: [1, .inf]}", "write the smaller bound first"),
         ("{int_uniform: [1, 2.5]}", "write two whole numbers"),
         ("{uniform: [0, 1], step: 0}", "more than 0"),
+        ("{uniform: [0, 1e+30], step: 1e-5}", "has the step 1e-05, too small for a range from 0 to 1e+30"),
         ("{int_uniform: [0, 10], step: 0.5}", "whole numbers, more than 0"),
         ("{log_uniform: [0, 1]}", "a logarithmic range begins above 0"),
         ("{log_uniform: [1e-4, 1e-2], step: 1e-4}", "goes with uniform and int_uniform only"),
