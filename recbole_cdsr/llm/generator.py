@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -182,8 +182,13 @@ def without_reasoning(text: str) -> str:
     """An answer without the thoughts that a reasoning model wrote before it, between `<think>` and `</think>`."""
     _, closed, rest = text.rpartition("</think>")
     if closed:
-        return rest.strip()
+        text = rest.strip()
     return "" if text.lstrip().startswith("<think>") else text  # cut off while it was thinking
+
+
+def spoken(answer: Answer) -> Answer:
+    """An answer as features see it: without reasoning. Of one that is spoken already nothing changes."""
+    return answer if answer.text is None else replace(answer, text=without_reasoning(answer.text))
 
 
 def model_provenance(generator: TextGenerator) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
@@ -20,7 +20,7 @@ from recbole_cdsr.llm.generator import (
     OfflineGenerator,
     TextGenerator,
     request_key,
-    without_reasoning,
+    spoken,
 )
 from recbole_cdsr.llm.interrupts import first_interrupt_noted
 from recbole_cdsr.llm.request_limits import RequestLimits
@@ -194,8 +194,7 @@ class _Run:
         return missing
 
     def _take(self, key: str, answer: Answer) -> None:
-        if answer.text is not None:
-            answer = replace(answer, text=without_reasoning(answer.text))
+        answer = spoken(answer)
         self.answers[key] = answer
         self.report.judge(answer)
         if answer.cached:

@@ -21,7 +21,7 @@ import numpy as np
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import request_claims
-from recbole_cdsr.llm.generator import Answer
+from recbole_cdsr.llm.generator import Answer, spoken
 
 FORMAT = 1
 _CHUNK = 500  # keys in one query; SQLite takes 999 variables in its oldest builds
@@ -179,17 +179,22 @@ class ResponseCache:
     # Answers
 
     def get(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """The answers there are, by key, each marked as cached."""
+        """The answers there are, by key, each marked as cached and without reasoning, which only the file keeps.
+
+        Whoever reads kept answers sees the same text, so that questions made of them have the same keys.
+        """
         columns = "key, text, vector, prompt_tokens, completion_tokens, finish_reason"
         return {
-            key: Answer(
-                text,
-                prompt_tokens,
-                completion_tokens,
-                finish_reason,
-                _WITHHELD if finish_reason == "content_filter" and text is None else None,
-                cached=True,
-                vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+            key: spoken(
+                Answer(
+                    text,
+                    prompt_tokens,
+                    completion_tokens,
+                    finish_reason,
+                    _WITHHELD if finish_reason == "content_filter" and text is None else None,
+                    cached=True,
+                    vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+                )
             )
             for key, text, vector, prompt_tokens, completion_tokens, finish_reason in self._rows(
                 "answers", columns, keys

@@ -185,6 +185,26 @@ def test_batch_files_go_out_and_come_back_step_by_step(features, data, tmp_path)
     assert "pseudo items: LLM m (3 examples); 40 single-domain" in features("build", *keys)
 
 
+def test_the_second_step_of_a_batch_is_what_a_build_would_ask(features, data, tmp_path, service):
+    """A reasoning model's thoughts are no part of the question that is made of its answer, however that is asked."""
+    thought = "<think>Kettles, perhaps?</think>\nI would take a Kettle, a Toaster and an Oven."
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    keys = llm(service.url, "--what=pseudo")
+    for text in (thought, "<think>Easy.</think>1. Kettle\n2. Toaster\n3. Oven"):
+        features("build", *keys, "--batch-export", str(file))
+        requests = [json.loads(line) for line in file.read_text().splitlines()]
+        assert not any("perhaps" in request["body"]["messages"][-1]["content"] for request in requests)
+        lines = [
+            {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": completion(text)}}
+            for request in requests
+        ]
+        results.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        features("import", str(results))
+    assert "pseudo items, all steps: 0 requests to ask" in features("build", *keys, "--dry-run")
+    assert "pseudo items: LLM m (3 examples); 40 single-domain" in features("build", *keys)
+    assert not service.requests
+
+
 def test_the_most_it_may_cost_holds_for_all_steps_together(data, service, capsys):
     prices = ["--llm_price_prompt=1000", "--llm_price_completion=1000", "--llm_max_new_tokens=20"]
     arguments = ["features", "build", "--dataset", "toy", "--what=profiles", f"--data_path={data}", *llm(service.url)]

@@ -50,6 +50,16 @@ def test_answers_come_back_as_they_were(path):
         assert (content.answers, content.prompt_tokens, content.completion_tokens) == (3, 20, 4)
 
 
+def test_thoughts_are_kept_and_nobody_reads_them(path):
+    thinking = entry("thinking")
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("<think>tea?</think>\nLikes tea.")), (thinking, Answer("<think>tea?</think>"))])
+        found = cache.get([A.key, thinking.key])
+        assert found[A.key].text == "Likes tea."
+        assert found[thinking.key].kinds == {"empty"}
+    assert ("<think>tea?</think>",) in sqlite3.connect(path).execute("SELECT text FROM answers").fetchall()
+
+
 def test_half_a_character_can_be_kept(path):
     broken = replace(A, content=[{"role": "user", "content": "\ud83d"}])
     with ResponseCache(path) as cache:
