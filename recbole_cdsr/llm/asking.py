@@ -115,6 +115,12 @@ class Asking:
         """Requests without an answer so far, which the next run asks again."""
         return sum(len(step.report.given_up) for step in self.steps if step.report is not None)
 
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many answers of each kind that `llm_ask_again` names all steps have together."""
+        reports = [step.report for step in self.steps if step.report is not None]
+        return {kind: sum(getattr(report, kind) for report in reports) for kind in ("empty", "truncated", "refused")}
+
     def _planned(self, name: str, requests: Sequence[ChatRequest], guess_words: int) -> list[Answer]:
         from recbole_cdsr.llm.request_plan import plan_requests
 

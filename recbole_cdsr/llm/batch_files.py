@@ -71,6 +71,8 @@ class BatchImport:
         Among the new answers.
     prompt_tokens, completion_tokens : int
         Of the new answers.
+    in_vain : int
+        Results that are errors, of requests that were to be asked again and whose former answer stays.
     failed : list of GivenUp
         Results that are errors; these requests can be exported or asked again.
     not_exported : int
@@ -87,6 +89,7 @@ class BatchImport:
     refused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    in_vain: int = 0
     failed: list[GivenUp] = field(default_factory=list)
     not_exported: int = 0
     damaged: list[int] = field(default_factory=list)
@@ -99,6 +102,7 @@ class BatchImport:
             (self.truncated, "cut off at the token limit"),
             (self.refused, "withheld by a content filter"),
             (self.not_exported, "not exported from this cache"),
+            (self.in_vain, "failed with the former answer kept"),
             (len(self.failed), "failed"),
             (len(self.damaged), "lines that are no results"),
         )
@@ -183,8 +187,6 @@ def export_entries(
         json.dumps({"custom_id": entry.key, "method": "POST", "url": url, "body": body(entry.content)}) + "\n"
         for entry in missing
     )
-    if repeated:
-        cache.forget(repeated)
     # Noted before the file is there: results whose requests are not known could only be kept, not told from strangers'.
     cache.note_export(missing, os.fspath(path))
     files = _write_parts(Path(path), lines) if missing else ()
@@ -296,16 +298,18 @@ def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: Bat
     failed: list[GivenUp] = []
     for key, result in results.items():
         entry = exported.get(key)
-        if key in known:
+        if key in known and entry is None:
             report.known += 1
         elif isinstance(result, Answer):
             if entry is None:
                 report.not_exported += 1
                 entry = CacheEntry(key, "openai", "unknown", {}, _UNKNOWN_PROMPT, None)
             answers.append((entry, result))
+        elif key in known:
+            report.in_vain += 1
         else:
             failed.append(GivenUp(key, entry.label if entry else "", result))
-    cache.store(answers)
+    cache.store(answers, replacing=known)  # what was exported although it is known is wanted anew
     cache.give_up(failed)
     report.failed += failed
     for _, answer in answers:

@@ -23,7 +23,6 @@ from recbole_cdsr.llm.profile_llm import (
     ask_profiles,
     expected_profiles,
     profile_set_name,
-    stored_answers,
 )
 from recbole_cdsr.llm.prompts import item_texts
 from recbole_cdsr.llm.pseudo_features import stored_pseudo_items
@@ -31,6 +30,7 @@ from recbole_cdsr.llm.pseudo_items import NamedPairs
 from recbole_cdsr.llm.pseudo_llm import ask_pseudo_items
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.stored_answers import stored_answers
 
 _INDENT = "    "
 

@@ -20,6 +20,7 @@ from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.profile_writing import WrittenProfiles, write_flat, write_hierarchical
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
 
 TEXTS_SUFFIX = "texts.jsonl"
 
@@ -53,14 +54,15 @@ def llm_profiles(
     name = profile_set_name(expected)
     word = "reused"
     stored = stored_answers(settings, "profiles", name)
-    if stored is None or stored["given_up"]:
+    wanting = None if stored is None else to_ask(settings, stored)
+    if stored is None or wanting is not None:
         try:
             word = _make(settings, dataset, items, histories, user_tokens, expected, name)
         except FeatureError as error:
             if stored is None:
                 raise
             # What was given up is asked again by every run, and a run must not fail for it.
-            logging.getLogger().warning(f"User profiles: {stored['given_up']} requests are open still. {error}")
+            logging.getLogger().warning(f"User profiles: {wanting}. {error}")
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
     return found
@@ -111,14 +113,6 @@ def ask_profiles(
         return write_flat(asking, prompts, words, histories, user_tokens, dataset.domain_names, settings.history_tokens)
     labels = items.by_id(profiles.cluster_items(items.source.matrix, settings.profile_clusters), -1)
     return write_hierarchical(asking, prompts, words, histories, user_tokens, labels, settings.history_tokens)
-
-
-def stored_answers(settings: FeatureSettings, kind: str, name: str) -> dict[str, Any] | None:
-    """The report of a stored set on its answers; None without such a set."""
-    if not store.feature_set_exists(settings.features_dir, kind, name):
-        return None
-    sidecar = store.read_sidecar(store.feature_paths(settings.features_dir, kind, name)[1])
-    return {"given_up": 0} | (sidecar.get("answers") or {})
 
 
 def encoded_texts(settings: FeatureSettings, texts: Sequence[str]) -> np.ndarray:

@@ -144,4 +144,5 @@ def _report(histories: Histories, written: list[str], asking: Asking, answers: S
         "refused": sum(answer.refused for answer in answers),
         "truncated": sum(answer.truncated for answer in answers),
         "given_up": asking.given_up,
+        "kinds": asking.kinds,
     }

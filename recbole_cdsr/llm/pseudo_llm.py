@@ -10,7 +10,6 @@ import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm import store
 from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
@@ -115,11 +114,3 @@ def llm_pseudo_items(
 
 def _tasks(settings: FeatureSettings) -> tuple[str, ...]:
     return ("generate", "extract") if settings.pseudo_extraction == "llm" else ("generate",)
-
-
-def is_complete(settings: FeatureSettings, name: str) -> bool:
-    """Whether a set is stored and no request of it was given up."""
-    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
-        return False
-    sidecar = store.read_sidecar(store.feature_paths(settings.features_dir, "pseudo", name)[1])
-    return not (sidecar.get("answers") or {}).get("given_up")

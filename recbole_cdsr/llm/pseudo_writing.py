@@ -135,6 +135,7 @@ def write_pseudo_items(
         "truncated": sum(answer.truncated for answer in texts.values()),
         "names_from_first_answer": parsed_raw,
         "given_up": asking.given_up,
+        "kinds": asking.kinds,
     }
     joined, names = _joined(pairs, named)
     return WrittenPseudoItems(joined, names, report)

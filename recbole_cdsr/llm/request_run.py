@@ -63,6 +63,7 @@ class Run:
         self.report = RequestReport(cost=None if limits.prices is None else 0.0)
         self.started = time.perf_counter()
         self.answers: dict[str, Answer] = {}
+        self._former: dict[str, Answer] = {}  # asked again, and kept unless a new one comes
         self._entries = distinct
         self._reserved = 0.0
         self._hopeless = 0
@@ -84,16 +85,17 @@ class Run:
         known = self.cache.get(list(self._entries))
         for key, entry in self._entries.items():
             answer = known.get(key)
-            if answer is not None and not again & answer.kinds:
+            elsewhere = shard is not None and not shard.holds(key)
+            if answer is not None and (elsewhere or not again & answer.kinds):
                 self._take(key, answer)
-            elif shard is not None and not shard.holds(key):
+            elif elsewhere:
                 self.report.not_in_shard += 1
                 self.answers[key] = Answer(None, error=f"not in shard {shard}")
             else:
                 missing.append(entry)
-        repeated = [entry.key for entry in missing if entry.key in known]
-        if repeated:
-            self.cache.forget(repeated)
+                if answer is not None:
+                    self._former[key] = answer
+        self._outdated = self.cache.dates(list(self._former))
         waiting = self.cache.exported([entry.key for entry in missing])
         if waiting:
             logging.getLogger().warning(
@@ -187,7 +189,7 @@ class Run:
         size = self.asker.batch_size
         while self._pending:
             chunk = [self._pending.popleft() for _ in range(min(len(self._pending), size * self.asker.concurrency))]
-            mine, others = self.cache.claim([entry.key for entry in chunk])
+            mine, others = self.cache.claim([entry.key for entry in chunk], self._outdated)
             self._others += [self._entries[key] for key in others]
             answered = {entry.key for entry in chunk}.difference(mine, others)
             for key, answer in self.cache.get(list(answered)).items():
@@ -248,7 +250,7 @@ class Run:
         if not arrived:
             return
         try:
-            self.cache.store(arrived)
+            self.cache.store(arrived, replacing=self._former)
         except FeatureError as error:
             # Nothing more is asked; once more is tried when the answers on their way are there.
             lost = f"{len(arrived):,} answers that were paid for are not in it"
@@ -277,11 +279,17 @@ class Run:
         self._hopeless = 0 if answered else self._hopeless + len(given_up)
         if not given_up:
             return
-        for entry in given_up:
+        known = [entry.key for entry in given_up if entry.key in self._former]
+        open_still = [entry for entry in given_up if entry.key not in self._former]
+        for key in known:
+            self._take(key, self._former[key])
+        for entry in open_still:
             self.answers[entry.key] = Answer(None, error=f"given up: {entry.reason}")
-        self.report.given_up += given_up
+        self.report.in_vain += len(known)
+        self.report.given_up += open_still
         with self._noting_faults():
-            self.cache.give_up(given_up)
+            self.cache.release(known)
+            self.cache.give_up(open_still)
         if self._hopeless >= _HOPELESS and self._fault is None:
             self._fault = FeatureError(
                 f"{self._hopeless} requests to {self.asker.name} in a row were given up ({given_up[-1].reason}); see "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +134,20 @@ class ResponseCache:
             )
         }
 
-    def store(self, answers: Iterable[tuple[CacheEntry, Answer]]) -> None:
-        """Commit answers in one transaction, and end the claims on them; where two runs got one, the first stays."""
+    def dates(self, keys: Sequence[str]) -> dict[str, str]:
+        """When each of the answers there are was stored."""
+        return dict(self._rows("answers", "key, date", keys))
+
+    def store(self, answers: Iterable[tuple[CacheEntry, Answer]], replacing: Collection[str] = ()) -> None:
+        """Commit answers in one transaction, and end the claims on them; where two runs got one, the first stays.
+
+        Parameters
+        ----------
+        answers
+            With what was asked.
+        replacing
+            Keys whose kept answer is put aside (into the table `former`) for the new one, in the same transaction.
+        """
         rows, keys = [], []
         for entry, answer in answers:
             vector = None if answer.vector is None else np.asarray(answer.vector, dtype="<f4").tobytes()
@@ -151,20 +163,13 @@ class ResponseCache:
                 )
             )
             keys.append((entry.key,))
+        replaced = [key for key in keys if key[0] in replacing]
         with self._file.worded("written"), self._file.writing():
+            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
+            self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             for table in ("claims", "given_up", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
-
-    def forget(self, keys: Sequence[str]) -> int:
-        """Put answers aside (into the table `former`), so that they are asked and paid for again.
-
-        Returns how many there were.
-        """
-        rows = [(key,) for key in keys]
-        with self._file.worded("written"), self._file.writing():
-            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", rows)
-            return self._database.executemany("DELETE FROM answers WHERE key = ?", rows).rowcount
 
     def content(self) -> list[CacheContent]:
         """What is there, by backend, model and prompt."""
@@ -205,15 +210,25 @@ class ResponseCache:
             before = self._count("answers")
             while rows := cursor.fetchmany(1000):
                 with self._file.worded("written"), self._file.writing():
+                    had = {row[0] for row in self._rows("answers", "key", [row[0] for row in rows])}
                     self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-                    keys = [(row[0],) for row in rows]
-                    self._database.executemany("DELETE FROM given_up WHERE key = ?", keys)
+                    new = [(row[0],) for row in rows if row[0] not in had]
+                    for table in ("given_up", "exported"):
+                        self._database.executemany(f"DELETE FROM {table} WHERE key = ?", new)
         return self._count("answers") - before
 
     # Who asks what
 
-    def claim(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    def claim(self, keys: Sequence[str], outdated: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
         """Take requests upon this run.
+
+        Parameters
+        ----------
+        keys
+            Wanted.
+        outdated
+            Of those that are asked again although they have an answer: when that one was stored. A request with a
+            newer one is answered.
 
         Returns
         -------
@@ -222,7 +237,8 @@ class ResponseCache:
             answered meanwhile.
         """
         with self._file.worded("written"), self._file.writing():
-            answered = {row[0] for row in self._rows("answers", "key", keys)}
+            outdated = outdated or {}
+            answered = {key for key, date in self.dates(keys).items() if outdated.get(key) != date}
             return self._claims.take(keys, answered, dict(self._rows("claims", "key, run", keys)))
 
     def release(self, keys: Sequence[str] | None = None) -> None:

@@ -240,6 +240,43 @@ def test_a_run_does_not_fail_for_what_is_open_still(tmp_path, serve, caplog):
     np.testing.assert_array_equal(first.profiles, second.profiles)
 
 
+@pytest.mark.parametrize("style", ["hierarchical", "flat"])
+def test_kinds_of_answers_are_asked_again_although_a_set_of_them_is_stored(tmp_path, serve, style):
+    cut = [True]
+
+    def behave(received: Received, nth: int) -> Reply:
+        first = task_of(received) in ("analyser", "profile")
+        return Reply(completion("half of", "length")) if cut[0] and first else answering(received, nth)
+
+    service = serve(behave)
+    keys = settings(tmp_path, service, profile_style=style)
+    first = build_llm_features(keys, toy()).provenance["profiles"]["answers"]
+    assert first["kinds"]["truncated"] > 0
+    cut[0] = False
+    before = len(service.requests)
+    build_llm_features(keys, toy())
+    build_llm_features(keys | {"llm_ask_again": ["empty"]}, toy())
+    assert len(service.requests) == before
+    again = build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy()).provenance["profiles"]["answers"]
+    assert len(service.requests) > before
+    assert again["kinds"] == {"empty": 0, "truncated": 0, "refused": 0}
+    before = len(service.requests)
+    build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy())
+    assert len(service.requests) == before
+
+
+def test_a_set_stays_when_asking_again_fails(tmp_path, serve, caplog):
+    service = serve(lambda received, nth: Reply(completion("half of", "length")))
+    keys = settings(tmp_path, service, profile_style="flat")
+    first = build_llm_features(keys, toy())
+    service.close()
+    with caplog.at_level(logging.WARNING):
+        second = build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy())
+    np.testing.assert_array_equal(first.profiles, second.profiles)
+    assert second.provenance["profiles"]["answers"]["kinds"]["truncated"] == 4
+    np.testing.assert_array_equal(first.profiles, build_llm_features(keys, toy()).profiles)
+
+
 def test_without_an_llm_configured_one_line_says_so(tmp_path, serve):
     with pytest.raises(ConfigError, match="write the profiles, but llm_generator is offline; set llm_generator=openai"):
         build_llm_features(settings(tmp_path, serve(), llm_generator="offline"), toy())

@@ -200,6 +200,35 @@ def test_kinds_of_answers_can_be_asked_again(service, cache):
     assert run_requests(generator, questions(3), cache, again).report.asked == 0
 
 
+class TestAskedAgainInVain:
+    AGAIN = RequestLimits(max_attempts=1, ask_again=frozenset({"truncated"}))
+
+    def test_the_former_answers_stay(self, service, cache, path):
+        service.behave = lambda received, nth: Reply(completion("half of", "length"))
+        generator = generator_of(service)
+        run_requests(generator, questions(40), cache, QUICK)
+        service.behave = lambda received, nth: Reply({}, 500)
+        with pytest.raises(FeatureError, match="in a row were given up"):
+            run_requests(generator, questions(40), cache, self.AGAIN)
+        asked = len(service.requests)
+        report = run_requests(generator, questions(40), cache, QUICK).report
+        assert (report.cached, report.asked, len(service.requests)) == (40, 0, asked)
+        with sqlite3.connect(path) as database:
+            assert database.execute("SELECT COUNT(*) FROM former").fetchone() == (0,)
+
+    def test_a_request_that_fails_has_its_former_answer(self, service, cache):
+        service.behave = lambda received, nth: Reply(completion("half of", "length"))
+        generator = generator_of(service)
+        run_requests(generator, questions(3), cache, QUICK)
+        misbehave(service, q1=lambda nth: Reply({}, 500))
+        outcome = run_requests(generator, questions(3), cache, self.AGAIN)
+        assert [answer.text for answer in outcome.answers] == ["about q0", "half of", "about q2"]
+        report = outcome.report
+        assert (report.asked, report.cached, report.in_vain, report.given_up) == (2, 1, 1, [])
+        assert report.complete
+        assert cache.given_up() == []
+
+
 @pytest.mark.parametrize(
     ("reply", "said"),
     [

@@ -75,13 +75,26 @@ def test_the_first_answer_stays(path):
         assert cache.get([A.key])[A.key].text == "first"
 
 
-def test_forgotten_answers_are_put_aside(path):
+def test_an_answer_that_is_replaced_is_put_aside(path):
     with ResponseCache(path) as cache:
         cache.store([(A, Answer("bad")), (B, Answer("good"))])
-        assert cache.forget([A.key, C.key]) == 1
-        assert set(cache.get(KEYS)) == {B.key}
+        cache.store([(A, Answer("better")), (B, Answer("late")), (C, Answer("new"))], replacing={A.key, C.key})
+        assert [cache.get(KEYS)[key].text for key in KEYS] == ["better", "good", "new"]
     kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
     assert kept == [("bad",)]
+
+
+def test_an_answer_that_is_asked_again_can_be_claimed_until_there_is_a_newer_one(path):
+    with ResponseCache(path) as mine, ResponseCache(path) as theirs:
+        mine.store([(A, Answer("bad"))])
+        assert mine.claim([A.key]) == ([], [])
+        old = {A.key: "2026-01-01T00:00:00+00:00"}
+        sqlite3.connect(path, isolation_level=None).execute("UPDATE answers SET date = ?", (old[A.key],))
+        assert mine.dates(KEYS) == old
+        assert mine.claim([A.key], old) == ([A.key], [])
+        assert theirs.claim([A.key], old) == ([], [A.key])
+        mine.store([(A, Answer("better"))], replacing=[A.key])
+        assert theirs.claim([A.key], old) == ([], [])
 
 
 def test_a_claim_holds_as_long_as_its_run_lives(path):
