@@ -22,7 +22,6 @@ from recbole_cdsr.llm.profile_llm import (
     TEXTS_SUFFIX,
     ask_profiles,
     expected_profiles,
-    profile_set_name,
 )
 from recbole_cdsr.llm.prompts import item_texts
 from recbole_cdsr.llm.pseudo_features import stored_pseudo_items
@@ -31,6 +30,7 @@ from recbole_cdsr.llm.pseudo_llm import ask_pseudo_items
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.stored_answers import stored_answers
+from recbole_cdsr.llm.written_sets import written_set_name
 
 _INDENT = "    "
 
@@ -144,7 +144,8 @@ class _Viewer:
 
     def _written_profiles(self, histories: Histories, rows: list[int]) -> tuple[str, dict[int, str]]:
         tokens = self._user_tokens(histories)
-        name = profile_set_name(expected_profiles(self.settings, self.dataset, self.items, histories, tokens))
+        expected = expected_profiles(self.settings, self.dataset, self.items, histories, tokens)
+        name = written_set_name(self.settings.features_dir, "profiles", expected)
         if stored_answers(self.settings, "profiles", name) is None:
             return "an LLM that was not asked yet (features build)", dict.fromkeys(rows, "not built")
         _, sidecar = store.feature_paths(self.settings.features_dir, "profiles", name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -21,6 +20,7 @@ from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.profile_writing import WrittenProfiles, write_flat, write_hierarchical
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
+from recbole_cdsr.llm.written_sets import written_set_name
 
 TEXTS_SUFFIX = "texts.jsonl"
 
@@ -51,7 +51,7 @@ def llm_profiles(
         As `run_requests` and the feature store.
     """
     expected = expected_profiles(settings, dataset, items, histories, user_tokens)
-    name = profile_set_name(expected)
+    name = written_set_name(settings.features_dir, "profiles", expected)
     word = "reused"
     stored = stored_answers(settings, "profiles", name)
     wanting = None if stored is None else to_ask(settings, stored)
@@ -80,7 +80,7 @@ def expected_profiles(
         "style": settings.profile_style,
         "texts_sha256": histories_sha256(user_tokens, histories, dataset),
         "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
-        "encoder": expected_encoder(settings.encoder),
+        "encoder": expected_encoder(settings.encoder, items.source.provenance),
         "generator_identity": identity(generator),
         "history_tokens": settings.history_tokens,
         "profiler": profiles.profiler_settings(settings.profile_clusters) if hierarchical else None,
@@ -90,12 +90,6 @@ def expected_profiles(
             "permute_seed": settings.permute_seed,
         },
     }
-
-
-def profile_set_name(expected: dict[str, Any]) -> str:
-    """Every model, wording and split has a set of its own, so that they do not replace each other's."""
-    digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{store.slug(expected['encoder']['name'])}-llm-{digest}"
 
 
 def ask_profiles(

@@ -25,6 +25,7 @@ from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retr
 from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
+from recbole_cdsr.llm.written_sets import written_set_name
 
 _USERS_NAMED = 20
 
@@ -154,9 +155,10 @@ def _expected(
 
 
 def _set_name(settings: FeatureSettings, expected: dict[str, Any]) -> str:
+    if settings.pseudo_generator == "llm":
+        return written_set_name(settings.features_dir, "pseudo", expected)
     digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    who = "llm-" if settings.pseudo_generator == "llm" else ""
-    return f"{store.slug(expected['encoder']['name'])}-{who}{digest}"
+    return f"{store.slug(expected['encoder']['name'])}-{digest}"
 
 
 def _expected_retrieval(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:

@@ -31,7 +31,7 @@ def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str
     prompts = settings.chat_prompts(*_tasks(settings))
     return {
         "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
-        "encoder": expected_encoder(settings.encoder),
+        "encoder": expected_encoder(settings.encoder, items.source.provenance),
         "how": "every name encoded",
         "generator_identity": identity(generator),
         "asked_with": {

@@ -13,7 +13,9 @@ import pandas as pd
 import pytest
 
 from recbole_cdsr.errors import ConfigError, FeatureError
+from recbole_cdsr.llm import encoder_settings, local_models
 from recbole_cdsr.llm.build import build_llm_features
+from recbole_cdsr.llm.encoder_sources import EncoderNotFoundError
 from recbole_cdsr.llm.pseudo_features import build_pseudo_items
 
 from .flat_dataset import FlatDataset
@@ -263,6 +265,47 @@ def test_kinds_of_answers_are_asked_again_although_a_set_of_them_is_stored(tmp_p
     before = len(service.requests)
     build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy())
     assert len(service.requests) == before
+
+
+@pytest.mark.parametrize("backend", ["sentence-transformers", "transformers"])
+@pytest.mark.parametrize("given", [False, True], ids=["items encoded", "items given"])
+def test_sets_are_found_where_the_encoder_is_not(tmp_path, serve, tiny_model, backend, given, monkeypatch):
+    service = serve()
+    keys = settings(tmp_path, service, profile_style="flat", llm_encoder_backend=backend)
+    if backend == "transformers":
+        keys["llm_encoder"] = str(tiny_model)
+    if given:
+        np.save(tmp_path / "given.npy", np.ones((18, 32 if backend == "transformers" else 384), np.float32))
+        keys["item_features_file"] = "given.npy"
+    made = build_llm_features(keys, toy()), build_pseudo_items(keys, toy())
+    asked_before, files = len(service.requests), sorted((tmp_path / "features").glob("*.json"))
+
+    def absent(*arguments: Any, **options: Any) -> Any:
+        raise EncoderNotFoundError("it is not on this machine")
+
+    monkeypatch.setattr(encoder_settings, "locate_encoder", absent)
+    monkeypatch.setattr(local_models, "locate_model", absent)
+    service.close()
+    found = build_llm_features(keys, toy()), build_pseudo_items(keys, toy())
+    np.testing.assert_array_equal(found[0].profiles, made[0].profiles)
+    assert found[1].names == made[1].names
+    assert len(service.requests) == asked_before
+    assert sorted((tmp_path / "features").glob("*.json")) == files
+
+
+def test_a_set_of_another_name_is_found_by_what_it_was_made_from(tmp_path, serve):
+    service = serve()
+    keys = settings(tmp_path, service, profile_style="flat")
+    build_llm_features(keys, toy())
+    for path in (tmp_path / "features").glob("profiles-*"):
+        stem, dot, suffix = path.name.partition(".")
+        path.rename(path.with_name(f"{stem[:-8]}00000000{dot}{suffix}"))
+    before = len(list((tmp_path / "features").glob("profiles-*.json")))
+    build_llm_features(keys, toy())
+    assert len(list((tmp_path / "features").glob("profiles-*.json"))) == before == 1
+    build_llm_features(keys | {"llm_temperature": 0.5}, toy())  # what was made otherwise is not taken for it
+    build_llm_features(keys | {"llm_permute_seed": 1}, toy())
+    assert len(list((tmp_path / "features").glob("profiles-*.json"))) == 3
 
 
 def test_a_set_stays_when_asking_again_fails(tmp_path, serve, caplog):
