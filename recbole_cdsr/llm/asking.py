@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, TextGenerator, request_key
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.request_limits import RequestLimits, Shard
@@ -200,3 +200,19 @@ def identity(settings: GeneratorSettings) -> dict[str, Any]:
         "temperature": settings.temperature,
         "extra_parameters": settings.extra_parameters,
     }
+
+
+def weights_at_hand(settings: GeneratorSettings) -> dict[str, Any]:
+    """What else a set must say of a local model: its revision or hashes, where its files are here, and its numbers.
+
+    They are told as in the generator's provenance, which every set has; a folder's name says nothing of its content.
+    """
+    if settings.generator != "transformers" or settings.model is None:
+        return {}
+    from recbole_cdsr.llm.local_models import locate_model
+
+    parameters = {} if settings.dtype == "auto" else {"dtype": settings.dtype}
+    with suppress(FeatureError):  # not here: whether that is a mistake is said when it is to write
+        model = locate_model("llm_model", settings.model, download=False).identity()
+        parameters |= {name: value for name, value in model.items() if name != "name" and value}
+    return {"generator": {"parameters": parameters}} if parameters else {}

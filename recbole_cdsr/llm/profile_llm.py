@@ -13,8 +13,8 @@ import numpy as np
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import profiles, store
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
-from recbole_cdsr.llm.history_texts import histories_sha256
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.history_texts import histories_sha256, shown_words
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.profile_writing import WrittenProfiles, write_flat, write_hierarchical
@@ -76,6 +76,7 @@ def expected_profiles(
     require_llm(generator, "profiles")
     hierarchical = settings.profile_style == "hierarchical"
     prompts = settings.chat_prompts(*_tasks(settings))
+    words = items.words(dataset.item_domain, dataset.domain_names)
     return {
         "style": settings.profile_style,
         "texts_sha256": histories_sha256(user_tokens, histories, dataset),
@@ -85,10 +86,12 @@ def expected_profiles(
         "history_tokens": settings.history_tokens,
         "profiler": profiles.profiler_settings(settings.profile_clusters) if hierarchical else None,
         "made_of_items": {
-            "titles_sha256": store.hash_strings(items.titles()),
+            "titles_sha256": store.hash_strings(words.titles),
+            **shown_words(prompts.values(), words, dataset.domain_names),
             "matrix_sha256": items.source.provenance["matrix_sha256"] if hierarchical else None,
             "permute_seed": settings.permute_seed,
         },
+        **weights_at_hand(generator),
     }
 
 

@@ -151,7 +151,7 @@ def _expected(
         "min_names": settings.pseudo_min_names,
     }
     by_llm = settings.pseudo_generator == "llm"
-    return common | (expected_llm_pseudo(settings, items) if by_llm else _expected_retrieval(settings, items))
+    return common | (expected_llm_pseudo(settings, dataset, items) if by_llm else _expected_retrieval(settings, items))
 
 
 def _set_name(settings: FeatureSettings, expected: dict[str, Any]) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.history_texts import shown_words
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.pseudo_items import NamedPairs
@@ -18,7 +19,7 @@ from recbole_cdsr.llm.pseudo_writing import PseudoLimits, WrittenPseudoItems, wr
 from recbole_cdsr.llm.settings import FeatureSettings
 
 
-def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:
+def expected_llm_pseudo(settings: FeatureSettings, dataset: Any, items: ItemTable) -> dict[str, Any]:
     """What the sidecar of an LLM's set must say besides what every set of pseudo items says.
 
     Raises
@@ -29,6 +30,7 @@ def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str
     generator = settings.generator_settings()
     require_llm(generator, "pseudo items")
     prompts = settings.chat_prompts(*_tasks(settings))
+    words = items.words(dataset.item_domain, dataset.domain_names)
     return {
         "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
         "encoder": expected_encoder(settings.encoder, items.source.provenance),
@@ -41,7 +43,12 @@ def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str
             "max_names": settings.pseudo_max_names,
             "extraction": settings.pseudo_extraction,
         },
-        "made_of_items": {"matrix_sha256": None, "permute_seed": settings.permute_seed},
+        "made_of_items": {
+            "matrix_sha256": None,
+            "permute_seed": settings.permute_seed,
+            **shown_words(prompts.values(), words, dataset.domain_names),
+        },
+        **weights_at_hand(generator),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder
 from recbole_cdsr.llm.encoder_sources import find_default_encoder
 
-from .service import Service
+from .service import Received, Reply, Service
 from .tiny_model import save_tiny_model
+from .written import answering
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,18 @@ def service() -> Iterator[Service]:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a causal language model with a chat template."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def serve(monkeypatch) -> Iterator[Callable[..., Service]]:
+    """Start services that write features."""
+    monkeypatch.setenv("TEST_KEY", "sk-secret-of-the-test")
+    services: list[Service] = []
+
+    def serve(behave: Callable[[Received, int], Reply] = answering) -> Service:
+        services.append(Service(behave))
+        return services[-1]
+
+    yield serve
+    for service in services:
+        service.close()

@@ -2,115 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from recbole_cdsr.errors import ConfigError, FeatureError
-from recbole_cdsr.llm import encoder_settings, local_models
 from recbole_cdsr.llm.build import build_llm_features
-from recbole_cdsr.llm.encoder_sources import EncoderNotFoundError
 from recbole_cdsr.llm.pseudo_features import build_pseudo_items
 
 from .flat_dataset import FlatDataset
-from .service import Received, Reply, Service, completion
-
-ITEMS = {domain: [f"{domain}:{i}" for i in range(6)] for domain in ("food", "tool", "book")}
-HISTORIES = {
-    "ann": ["food:0", "tool:0", "food:1", "tool:1"],
-    "bob": ["food:4", "tool:4", "book:5", "tool:0"],
-    "cid": ["tool:1", "tool:2", "tool:3"],
-    "eve": ["food:0", "food:1"],
-}
-# How the wordings of the package begin, by task.
-OPENINGS = {
-    "analyser": "One person chose these items",
-    "summariser": "The interests of one person",
-    "profile": "The history of one person",
-    "generate": "The people below chose",
-    "extract": "Somebody recommended items",
-}
-
-
-def task_of(received: Received) -> str:
-    return next(task for task, opening in OPENINGS.items() if received.asked.startswith(opening))
-
-
-def answering(received: Received, nth: int) -> Reply:
-    texts = {
-        "analyser": "likes things of kind " + received.asked.split("Title of ")[-1][:4],
-        "summariser": "A person who "
-        + " and ".join(line[2:] for line in received.asked.splitlines() if line.startswith("- ")),
-        "profile": f"<think>hm</think>\nA person of {received.asked.count('Title of')} choices.",
-        "generate": "I would suggest Red Lamp, Blue Lamp and a Green Lamp.",
-        "extract": "Here they are:\n1. **Red Lamp**\n2. Blue Lamp\n3. Green Lamp\n4. red lamp",
-    }
-    return Reply(completion(texts[task_of(received)]))
-
-
-@pytest.fixture
-def serve(monkeypatch) -> Iterator[Callable[..., Service]]:
-    monkeypatch.setenv("TEST_KEY", "sk-secret-of-the-test")
-    services: list[Service] = []
-
-    def serve(behave: Callable[[Received, int], Reply] = answering) -> Service:
-        services.append(Service(behave))
-        return services[-1]
-
-    yield serve
-    for service in services:
-        service.close()
-
-
-def write_items(folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    tokens = [token for of in ITEMS.values() for token in of]
-    columns = {
-        "item_id:token": tokens,
-        "domain:token": [token.split(":")[0] for token in tokens],
-        "title:token_seq": [f"Title of {token}" for token in tokens],
-        "category:token_seq": ["" if token.endswith("5") else f"kind {token[-1]}" for token in tokens],
-    }
-    pd.DataFrame(columns).to_csv(folder / "toy.item", sep="\t", index=False)
-
-
-def settings(folder: Path, service: Service, **keys: Any) -> dict[str, Any]:
-    write_items(folder)
-    return {
-        "data_path": str(folder),
-        "show_progress": False,
-        "profile_generator": "llm",
-        "profile_clusters": 3,
-        "pseudo_generator": "llm",
-        "llm_generator": "openai",
-        "llm_model": "m",
-        "llm_base_url": service.url,
-        "llm_api_key_env": "TEST_KEY",
-        "llm_max_attempts": 1,
-    } | keys
-
-
-def toy(histories: dict[str, list[str]] | None = None, **options: Any) -> FlatDataset:
-    return FlatDataset("toy", ITEMS, histories or HISTORIES, **options)
-
-
-def texts(folder: Path) -> dict[str, dict[str, str]]:
-    (path,) = (folder / "features").glob("profiles-*.texts.jsonl")
-    return {entry["user"]: entry for entry in map(json.loads, path.read_text().splitlines())}
-
-
-def asked(service: Service) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for received in service.requests:
-        counts[task_of(received)] = counts.get(task_of(received), 0) + 1
-    return counts
-
+from .service import Received, Reply, completion
+from .written import HISTORIES, answering, asked, settings, task_of, texts, toy
 
 # ------------------------------------------------------------------------------------------------ profiles
 
@@ -240,84 +144,6 @@ def test_a_run_does_not_fail_for_what_is_open_still(tmp_path, serve, caplog):
     with caplog.at_level(logging.WARNING):
         second = build_llm_features(keys, toy())
     np.testing.assert_array_equal(first.profiles, second.profiles)
-
-
-@pytest.mark.parametrize("style", ["hierarchical", "flat"])
-def test_kinds_of_answers_are_asked_again_although_a_set_of_them_is_stored(tmp_path, serve, style):
-    cut = [True]
-
-    def behave(received: Received, nth: int) -> Reply:
-        first = task_of(received) in ("analyser", "profile")
-        return Reply(completion("half of", "length")) if cut[0] and first else answering(received, nth)
-
-    service = serve(behave)
-    keys = settings(tmp_path, service, profile_style=style)
-    first = build_llm_features(keys, toy()).provenance["profiles"]["answers"]
-    assert first["kinds"]["truncated"] > 0
-    cut[0] = False
-    before = len(service.requests)
-    build_llm_features(keys, toy())
-    build_llm_features(keys | {"llm_ask_again": ["empty"]}, toy())
-    assert len(service.requests) == before
-    again = build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy()).provenance["profiles"]["answers"]
-    assert len(service.requests) > before
-    assert again["kinds"] == {"empty": 0, "truncated": 0, "refused": 0}
-    before = len(service.requests)
-    build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy())
-    assert len(service.requests) == before
-
-
-@pytest.mark.parametrize("backend", ["sentence-transformers", "transformers"])
-@pytest.mark.parametrize("given", [False, True], ids=["items encoded", "items given"])
-def test_sets_are_found_where_the_encoder_is_not(tmp_path, serve, tiny_model, backend, given, monkeypatch):
-    service = serve()
-    keys = settings(tmp_path, service, profile_style="flat", llm_encoder_backend=backend)
-    if backend == "transformers":
-        keys["llm_encoder"] = str(tiny_model)
-    if given:
-        np.save(tmp_path / "given.npy", np.ones((18, 32 if backend == "transformers" else 384), np.float32))
-        keys["item_features_file"] = "given.npy"
-    made = build_llm_features(keys, toy()), build_pseudo_items(keys, toy())
-    asked_before, files = len(service.requests), sorted((tmp_path / "features").glob("*.json"))
-
-    def absent(*arguments: Any, **options: Any) -> Any:
-        raise EncoderNotFoundError("it is not on this machine")
-
-    monkeypatch.setattr(encoder_settings, "locate_encoder", absent)
-    monkeypatch.setattr(local_models, "locate_model", absent)
-    service.close()
-    found = build_llm_features(keys, toy()), build_pseudo_items(keys, toy())
-    np.testing.assert_array_equal(found[0].profiles, made[0].profiles)
-    assert found[1].names == made[1].names
-    assert len(service.requests) == asked_before
-    assert sorted((tmp_path / "features").glob("*.json")) == files
-
-
-def test_a_set_of_another_name_is_found_by_what_it_was_made_from(tmp_path, serve):
-    service = serve()
-    keys = settings(tmp_path, service, profile_style="flat")
-    build_llm_features(keys, toy())
-    for path in (tmp_path / "features").glob("profiles-*"):
-        stem, dot, suffix = path.name.partition(".")
-        path.rename(path.with_name(f"{stem[:-8]}00000000{dot}{suffix}"))
-    before = len(list((tmp_path / "features").glob("profiles-*.json")))
-    build_llm_features(keys, toy())
-    assert len(list((tmp_path / "features").glob("profiles-*.json"))) == before == 1
-    build_llm_features(keys | {"llm_temperature": 0.5}, toy())  # what was made otherwise is not taken for it
-    build_llm_features(keys | {"llm_permute_seed": 1}, toy())
-    assert len(list((tmp_path / "features").glob("profiles-*.json"))) == 3
-
-
-def test_a_set_stays_when_asking_again_fails(tmp_path, serve, caplog):
-    service = serve(lambda received, nth: Reply(completion("half of", "length")))
-    keys = settings(tmp_path, service, profile_style="flat")
-    first = build_llm_features(keys, toy())
-    service.close()
-    with caplog.at_level(logging.WARNING):
-        second = build_llm_features(keys | {"llm_ask_again": ["truncated"]}, toy())
-    np.testing.assert_array_equal(first.profiles, second.profiles)
-    assert second.provenance["profiles"]["answers"]["kinds"]["truncated"] == 4
-    np.testing.assert_array_equal(first.profiles, build_llm_features(keys, toy()).profiles)
 
 
 def test_without_an_llm_configured_one_line_says_so(tmp_path, serve):
