@@ -16,14 +16,13 @@ from tqdm import tqdm
 from recbole_cdsr.errors import CDSRError, FeatureError
 from recbole_cdsr.llm.generator import Answer, spoken
 from recbole_cdsr.llm.request_limits import RequestLimits
+from recbole_cdsr.llm.request_patience import Patience, length_of
 from recbole_cdsr.llm.request_report import RequestReport
 from recbole_cdsr.llm.request_workers import Result, Task, WorkerPool
 from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
 from recbole_cdsr.llm.tokens import estimated_tokens
 
 _LOOK_AT_OTHERS_SECONDS = 0.3
-# So many requests given up one after another, and none answered in between: it is the service, not the requests.
-_HOPELESS = 10
 
 
 class BudgetReachedError(FeatureError):
@@ -66,7 +65,7 @@ class Run:
         self._former: dict[str, Answer] = {}  # asked again, and kept unless a new one comes
         self._entries = distinct
         self._reserved = 0.0
-        self._hopeless = 0
+        self._patience = Patience()
         self._ready: deque[Task] = deque()  # claimed by this run, not handed to a thread yet
         self._others: list[CacheEntry] = []  # claimed by another run
         self._unstored: list[tuple[CacheEntry, Answer]] = []
@@ -74,7 +73,9 @@ class Run:
         missing = self._look_up()
         # Long ones first: a local model that has not the memory for them says so at once.
         if asker.batch_size > 1:
-            missing.sort(key=_length, reverse=True)
+            missing.sort(key=length_of, reverse=True)
+        if self.report.cached:  # the very same service has answered before
+            self._patience.note(True, [], [])
         self._pending = deque(missing)
 
     def _look_up(self) -> list[CacheEntry]:
@@ -217,7 +218,8 @@ class Run:
 
     def _handle(self, pool: WorkerPool, results: list[Result]) -> None:
         arrived: list[tuple[CacheEntry, Answer]] = []
-        given_up: list[GivenUp] = []
+        in_vain: list[GivenUp] = []
+        refused: list[GivenUp] = []
         for result in results:
             self._reserved -= result.task.most
             self.report.retries += result.retries
@@ -227,17 +229,28 @@ class Run:
                     if answer.answered:
                         arrived.append((entry, answer))
                     else:
-                        given_up.append(GivenUp(entry.key, entry.label, answer.error or "no answer"))
+                        # No text is to blame for a vector that is none.
+                        account = in_vain if isinstance(entry.content, str) else refused
+                        account.append(GivenUp(entry.key, entry.label, answer.error or "no answer"))
             elif result.fault is not None:
                 self._fault = self._fault or result.fault
             elif result.given_up is not None and result.divisible:
                 self._divide(result)
             elif result.given_up is not None:
-                given_up += [GivenUp(entry.key, entry.label, result.given_up) for entry in result.task.entries]
+                given_up = [GivenUp(entry.key, entry.label, result.given_up) for entry in result.task.entries]
+                (refused if result.refused else in_vain).extend(given_up)
         self._store(arrived)
         for result in results:
             result.stored.set()
-        self._give_up(given_up, bool(arrived))
+        self._give_up([*in_vain, *refused])
+        hopeless = self._patience.note(bool(arrived), in_vain, refused)
+        if hopeless is not None and self._fault is None:
+            last = (in_vain or refused)[-1].reason
+            self._fault = FeatureError(
+                f"{self.asker.name}: {hopeless} ({last}); see to that and run the same command again, what was "
+                "answered is kept."
+            )
+        self._patience.shortest_first(self._pending)
 
     def _divide(self, result: Result) -> None:
         """One of several requests in a call is refused: ask them in halves, until it stands alone."""
@@ -275,8 +288,7 @@ class Run:
         if self.limits.prices is not None:
             report.cost = (report.cost or 0.0) + self.limits.prices.cost(prompt, completion)
 
-    def _give_up(self, given_up: list[GivenUp], answered: bool) -> None:
-        self._hopeless = 0 if answered else self._hopeless + len(given_up)
+    def _give_up(self, given_up: list[GivenUp]) -> None:
         if not given_up:
             return
         known = [entry.key for entry in given_up if entry.key in self._former]
@@ -290,11 +302,6 @@ class Run:
         with self._noting_faults():
             self.cache.release(known)
             self.cache.give_up(open_still)
-        if self._hopeless >= _HOPELESS and self._fault is None:
-            self._fault = FeatureError(
-                f"{self._hopeless} requests to {self.asker.name} in a row were given up ({given_up[-1].reason}); see "
-                "to that and run the same command again, what was answered is kept."
-            )
 
     def _stop(self, pool: WorkerPool, interrupted: bool) -> None:
         pool.stop_asking()
@@ -309,8 +316,3 @@ class Run:
         except CDSRError:
             if self._fault is None and sys.exc_info()[0] is None:
                 raise
-
-
-def _length(entry: CacheEntry) -> int:
-    content = entry.content
-    return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)

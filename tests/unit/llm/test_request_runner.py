@@ -14,16 +14,13 @@ from pathlib import Path
 import pytest
 
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.generator import ChatRequest, OfflineGenerator
-from recbole_cdsr.llm.openai_generator import OpenAIGenerator
+from recbole_cdsr.llm.generator import OfflineGenerator
 from recbole_cdsr.llm.request_limits import Prices, RequestLimits, Shard
 from recbole_cdsr.llm.request_runner import BudgetReachedError, run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
 
+from .questions import QUICK, SECRET, generator_of, misbehave, questions
 from .service import Received, Reply, Service, completion, well_behaved
-
-QUICK = RequestLimits(max_attempts=4, first_wait=0.01, longest_wait=0.05)
-SECRET = "sk-this-is-a-secret-5f2c"
 
 
 @pytest.fixture
@@ -40,24 +37,6 @@ def cache(path):
 @pytest.fixture(autouse=True)
 def key_in_environment(monkeypatch) -> None:
     monkeypatch.setenv("TEST_KEY", SECRET)
-
-
-def generator_of(service: Service, concurrency: int = 4, **arguments) -> OpenAIGenerator:
-    arguments = {"timeout": 5.0, "max_new_tokens": 16} | arguments
-    return OpenAIGenerator("m", base_url=service.url, api_key_env="TEST_KEY", concurrency=concurrency, **arguments)
-
-
-def questions(count: int, version: str = "p-1") -> list[ChatRequest]:
-    return [ChatRequest([{"role": "user", "content": f"q{n}"}], version, f"user {n}") for n in range(count)]
-
-
-def misbehave(service: Service, **replies: Callable[[int], Reply]) -> None:
-    """Make a service answer some questions otherwise: from how often one was asked to the reply."""
-
-    def behave(received: Received, nth: int) -> Reply:
-        return replies[received.asked](nth) if received.asked in replies else well_behaved(received, nth)
-
-    service.behave = behave
 
 
 def first_then_well(first: Reply) -> Callable[[int], Reply]:
@@ -198,35 +177,6 @@ def test_kinds_of_answers_can_be_asked_again(service, cache):
     assert outcome.answers[0].text == "now"
     assert len(service.requests) == 4
     assert run_requests(generator, questions(3), cache, again).report.asked == 0
-
-
-class TestAskedAgainInVain:
-    AGAIN = RequestLimits(max_attempts=1, ask_again=frozenset({"truncated"}))
-
-    def test_the_former_answers_stay(self, service, cache, path):
-        service.behave = lambda received, nth: Reply(completion("half of", "length"))
-        generator = generator_of(service)
-        run_requests(generator, questions(40), cache, QUICK)
-        service.behave = lambda received, nth: Reply({}, 500)
-        with pytest.raises(FeatureError, match="in a row were given up"):
-            run_requests(generator, questions(40), cache, self.AGAIN)
-        asked = len(service.requests)
-        report = run_requests(generator, questions(40), cache, QUICK).report
-        assert (report.cached, report.asked, len(service.requests)) == (40, 0, asked)
-        with sqlite3.connect(path) as database:
-            assert database.execute("SELECT COUNT(*) FROM former").fetchone() == (0,)
-
-    def test_a_request_that_fails_has_its_former_answer(self, service, cache):
-        service.behave = lambda received, nth: Reply(completion("half of", "length"))
-        generator = generator_of(service)
-        run_requests(generator, questions(3), cache, QUICK)
-        misbehave(service, q1=lambda nth: Reply({}, 500))
-        outcome = run_requests(generator, questions(3), cache, self.AGAIN)
-        assert [answer.text for answer in outcome.answers] == ["about q0", "half of", "about q2"]
-        report = outcome.report
-        assert (report.asked, report.cached, report.in_vain, report.given_up) == (2, 1, 1, [])
-        assert report.complete
-        assert cache.given_up() == []
 
 
 @pytest.mark.parametrize(
