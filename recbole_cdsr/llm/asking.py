@@ -21,6 +21,7 @@ from recbole_cdsr.llm.request_limits import RequestLimits, Shard
 from recbole_cdsr.llm.request_report import RequestReport
 from recbole_cdsr.llm.request_runner import run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
+from recbole_cdsr.llm.tokens import TokenCounter
 
 if TYPE_CHECKING:
     from recbole_cdsr.llm.request_plan import RequestPlan
@@ -110,6 +111,14 @@ class Asking:
         """Whether a user is this shard's; all of a user's questions are the same shard's, in every step."""
         return self.shard is None or self.shard.holds(hashlib.sha256(user.encode("utf-8", "replace")).hexdigest())
 
+    def cutting_counter(self) -> TokenCounter:
+        """What histories are cut with: the same on every machine, for prompts are part of cache keys.
+
+        A service's model may or may not have its tokenizer on this machine, so that it counts only if the settings name
+        it; a model that is to write here has its own.
+        """
+        return TokenCounter(self.generator.count_tokens if self.generator.cuts_with is not None else None)
+
     @property
     def given_up(self) -> int:
         """Requests without an answer so far, which the next run asks again."""
@@ -193,12 +202,14 @@ def require_llm(settings: GeneratorSettings, feature: str) -> None:
 
 def identity(settings: GeneratorSettings) -> dict[str, Any]:
     """Who is configured to write, for comparing feature sets: known without a key, a service or a model's files."""
+    named = settings.generator == "openai" and settings.tokenizer is not None
     return {
         "backend": settings.generator,
         "model": settings.model,
         "max_new_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,
         "extra_parameters": settings.extra_parameters,
+        **({"tokenizer": settings.tokenizer} if named else {}),  # which cuts the histories
     }
 
 

@@ -15,7 +15,7 @@ from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.asking import Asking
 from recbole_cdsr.llm.feature_list import text_table
-from recbole_cdsr.llm.generator import Answer, Chat, ChatRequest, OfflineGenerator
+from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator
 from recbole_cdsr.llm.item_features import item_set_name
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_llm import (
@@ -245,18 +245,11 @@ class _Viewer:
         return rows
 
 
-class _Nobody(OfflineGenerator):
-    """No model, hence no tokenizer: histories are cut by estimates, as for a service without one."""
-
-    def count_tokens(self, chat: Chat) -> None:
-        return None
-
-
 class _Recorder(Asking):
     """Notes what would be asked about some users in a feature's first step, and answers nothing."""
 
     def __init__(self, users: frozenset[str]) -> None:
-        super().__init__(_Nobody("nothing"), None, RequestLimits())
+        super().__init__(OfflineGenerator("nothing"), None, RequestLimits())
         self.users = users
         self.recorded: list[tuple[str, ChatRequest]] = []
 

@@ -130,6 +130,9 @@ class TextGenerator(Protocol):
         Chats it takes best in one call.
     concurrency : int
         Calls it can answer at once.
+    cuts_with : str or None
+        The tokenizer that `count_tokens` has on every machine, by which histories are cut; None where there is none for
+        certain, and they are cut by estimates.
     """
 
     backend: str
@@ -137,6 +140,7 @@ class TextGenerator(Protocol):
     parameters: dict[str, Any]
     batch_size: int
     concurrency: int
+    cuts_with: str | None
 
     @property
     def name(self) -> str:
@@ -216,6 +220,7 @@ class OfflineGenerator:
     backend = "offline"
     batch_size = 1_000_000_000  # all of them in one call
     concurrency = 1
+    cuts_with = None
 
     def __init__(self, method: str, write: Callable[[Sequence[Chat]], Sequence[str]] | None = None) -> None:
         self.model = method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -85,6 +86,27 @@ def test_the_latest_items_are_the_ones_kept(tmp_path, serve):
     build_llm_features(settings(tmp_path, service, profile_style="flat", prompt_history_tokens=1), toy(long))
     assert service.requests[-1].asked.count("Title of") == 1  # the newest is never dropped
     assert "tool:5" in service.requests[-1].asked
+
+
+def test_prompts_are_cut_alike_whether_or_not_the_models_tokenizer_is_at_hand(tmp_path, serve, tiny_model):
+    """That of the tiny model counts one token a byte, so that it cuts much sooner than the estimate."""
+    service = serve()
+    long = {"ann": [f"food:{i}" for i in range(6)] + [f"tool:{i}" for i in range(6)]}
+    keys = settings(tmp_path, service, profile_style="flat", prompt_history_tokens=70, llm_model="a model of elsewhere")
+
+    def listed(**more: Any) -> int:
+        build_llm_features(keys | more, toy(long))
+        return service.requests[-1].asked.count("Title of")
+
+    estimated = listed()
+    assert estimated > 4
+    assert listed(llm_model=str(tiny_model)) == estimated  # its tokenizer is on this machine
+    assert len(list((tmp_path / "features").glob("profiles-*.json"))) == 2
+    by_tokenizer = listed(llm_tokenizer=str(tiny_model))
+    assert 0 < by_tokenizer < estimated
+    sidecars = [json.loads(path.read_text()) for path in (tmp_path / "features").glob("profiles-*.json")]
+    named = {sidecar["generator_identity"].get("tokenizer") for sidecar in sidecars}
+    assert (len(sidecars), named) == (3, {None, str(tiny_model)})
 
 
 def test_where_the_model_has_nothing_the_offline_text_stands_in_and_is_counted(tmp_path, serve, caplog):
