@@ -15,6 +15,10 @@ from recbole_cdsr.llm import request_claims
 
 FORMAT = 1
 _BUSY_SECONDS = 60.0
+# What is committed stands in a file beside this one (`-wal`) until a checkpoint brings it over: soon, for copies are
+# made of one file, and not with every commit, for it waits for the disk.
+_CHECKPOINT_SECONDS = 2.0
+_CHECKPOINT_COMMITS = 50
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
@@ -55,6 +59,8 @@ class CacheFile:
     def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
         self.path = Path(path)
         self.read_only = read_only
+        self._commits = 0
+        self._checkpointed = 0.0  # time.monotonic(): the first commit is brought over at once
         with self.worded("opened" if read_only else "written"):
             if read_only:
                 there = self.path.is_file()
@@ -97,6 +103,13 @@ class CacheFile:
                 time.sleep(0.005)
 
     def _check_format(self) -> None:
+        tables = {row[0] for row in self.database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if self.read_only and not {"meta", "answers"} <= tables:
+            raise FeatureError(
+                f"{self.path} holds no answers of a response cache (it lacks tables): a copy of one whose run was "
+                f"killed or is going on needs {self.path.name}-wal beside it as well; copy both under the same name, "
+                "or open the original once with any `features` command before it is copied."
+            )
         found = self.database.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
         if self.read_only and found is None and not self.path.is_file():
             return
@@ -107,8 +120,17 @@ class CacheFile:
             )
 
     def close(self) -> None:
-        """Close it."""
+        """Bring over what was committed, and close it."""
+        self.checkpoint()
         self.database.close()
+
+    def checkpoint(self) -> None:
+        """Bring what was committed into the file itself, as far as other processes that read it allow."""
+        if self.read_only:
+            return
+        self._commits, self._checkpointed = 0, time.monotonic()
+        with suppress(sqlite3.Error):  # committed it is all the same, and a full disk is said with the next commit
+            self.database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -121,18 +143,22 @@ class CacheFile:
             with suppress(sqlite3.Error):
                 self.database.execute("ROLLBACK")
             raise
+        self._commits += 1
+        late = time.monotonic() - self._checkpointed >= _CHECKPOINT_SECONDS
+        if late or self._commits >= _CHECKPOINT_COMMITS:
+            self.checkpoint()
 
     @contextmanager
     def worded(self, verb: str) -> Iterator[None]:
-        """One sentence for whatever SQLite and the file system say; `verb` is `opened` or `written`."""
+        """One sentence for whatever SQLite and the file system say; `verb` is `opened`, `read` or `written`."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise FeatureError(
-                f"The response cache {self.path} cannot be {verb} ({reason}); make its folder writable, or set "
-                "llm_cache_file to another file."
-            ) from None
+            remedy = "make its folder writable, or set llm_cache_file to another file"
+            if verb == "read":
+                remedy = "it may have been copied while a run was writing: copy it again"
+            raise FeatureError(f"The response cache {self.path} cannot be {verb} ({reason}); {remedy}.") from None
 
 
 def now() -> str:

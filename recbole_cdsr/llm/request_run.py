@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from recbole_cdsr.errors import CDSRError, FeatureError
 from recbole_cdsr.llm.generator import Answer, spoken
+from recbole_cdsr.llm.interrupts import interruption
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_patience import Patience, length_of
 from recbole_cdsr.llm.request_report import RequestReport
@@ -154,7 +155,7 @@ class Run:
         if self._fault is not None:
             raise self._fault
         if interrupts:
-            raise KeyboardInterrupt
+            raise interruption(interrupts[0])
         if self.report.given_up and not self.report.asked and not self.report.cached:
             raise FeatureError(f"{self.asker.name} answered none of the requests: {self.report.describe_given_up(1)}")
 
@@ -306,13 +307,14 @@ class Run:
     def _stop(self, pool: WorkerPool, interrupted: bool) -> None:
         pool.stop_asking()
         if interrupted and pool.outstanding:
-            text = f"Interrupted: waiting for {pool.outstanding} answers on their way; Ctrl-C again leaves them."
+            text = f"Interrupted: waiting for {pool.outstanding} answers on their way; once more (Ctrl-C) leaves them."
             logging.getLogger().warning(text)
 
     def _leave(self) -> None:
         """Give claims back, unless the cache itself is the trouble."""
         try:
             self.cache.release()
+            self.cache.checkpoint()
         except CDSRError:
             if self._fault is None and sys.exc_info()[0] is None:
                 raise

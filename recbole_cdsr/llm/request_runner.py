@@ -55,7 +55,8 @@ def run_requests(
         The service refuses the key or does not know the model; nothing is answered at all; the cache cannot be
         written; `BudgetReachedError` when `max_cost` is reached. What was answered before is kept.
     KeyboardInterrupt
-        After Ctrl-C, when the answers on their way have come and are kept; at once after a second one.
+        After Ctrl-C, when the answers on their way have come and are kept; at once after a second one. `SystemExit`
+        likewise after SIGTERM.
     """
     limits = limits or RequestLimits()
     if isinstance(generator, OfflineGenerator):

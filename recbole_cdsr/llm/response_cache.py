@@ -103,6 +103,10 @@ class ResponseCache:
                 self.release()
         self._file.close()
 
+    def checkpoint(self) -> None:
+        """Bring what was committed into the one file, so that a copy of it has all."""
+        self._file.checkpoint()
+
     def __enter__(self) -> ResponseCache:
         return self
 
@@ -205,7 +209,7 @@ class ResponseCache:
         """
         if not Path(other).is_file():
             raise FeatureError(f"There is no response cache {other}.")
-        with ResponseCache(other, read_only=True) as source:
+        with ResponseCache(other, read_only=True) as source, source._file.worded("read"):
             cursor = source._database.execute("SELECT * FROM answers")
             before = self._count("answers")
             while rows := cursor.fetchmany(1000):

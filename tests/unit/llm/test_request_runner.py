@@ -328,6 +328,18 @@ def test_an_interrupt_waits_for_the_answers_on_their_way_and_keeps_them(service,
     assert len(service.requests) == 60
 
 
+def test_a_sigterm_keeps_the_answers_on_their_way_too(service, cache):
+    service.seconds = 0.3
+    threading.Timer(0.45, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(SystemExit) as raised:
+        run_requests(generator_of(service, concurrency=3), questions(60), cache, QUICK)
+    assert raised.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    asked = len(service.requests)
+    assert 3 <= asked < 60
+    assert sum(content.answers for content in cache.content()) == asked
+
+
 def test_an_interrupt_ends_a_wait(service, cache):
     service.behave = lambda received, nth: Reply({"error": {"message": "later"}}, 429, {"Retry-After": "60"})
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
