@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from recbole_cdsr.llm.request_limits import RequestLimits, Shard
 from recbole_cdsr.llm.request_report import RequestReport
 from recbole_cdsr.llm.request_runner import run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
+from recbole_cdsr.llm.spending import spent_together
 from recbole_cdsr.llm.tokens import TokenCounter
 
 if TYPE_CHECKING:
@@ -97,9 +98,6 @@ class Asking:
             logging.getLogger().info(f"{name}:")
             outcome = run_requests(self.generator, mine, self.cache, self.limits)
             self.steps.append(Step(name, len(mine), report=outcome.report))
-            if self.limits.max_cost is not None:  # what one run may spend is for all its steps together
-                left = max(self.limits.max_cost - (outcome.report.cost or 0.0), 0.0)
-                self.limits = replace(self.limits, max_cost=left)
             answers = outcome.answers
         if len(mine) == len(requests):
             return answers
@@ -187,7 +185,7 @@ def asking_for(
     """
     require_llm(settings, feature)
     generator = settings.text_generator(feature, asks=not plan_only and batch_file is None)
-    with settings.open_cache() as cache:
+    with settings.open_cache() as cache, spent_together():
         yield Asking(generator, cache, settings.limits(), shard, plan_only, batch_file)
 
 

@@ -24,12 +24,14 @@ from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, llm_pseudo_items
 from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
 from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.spending import spent_together
 from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
 from recbole_cdsr.llm.written_sets import written_set_name
 
 _USERS_NAMED = 20
 
 
+@spent_together()
 def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None) -> PseudoItems:
     """Pseudo items of a dataset's single-domain users; what its lazy `pseudo_items` calls.
 

@@ -21,6 +21,7 @@ from recbole_cdsr.llm.request_patience import Patience, length_of
 from recbole_cdsr.llm.request_report import RequestReport
 from recbole_cdsr.llm.request_workers import Result, Task, WorkerPool
 from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
+from recbole_cdsr.llm.spending import current_spending
 from recbole_cdsr.llm.tokens import estimated_tokens
 
 _LOOK_AT_OTHERS_SECONDS = 0.3
@@ -65,6 +66,7 @@ class Run:
         self.answers: dict[str, Answer] = {}
         self._former: dict[str, Answer] = {}  # asked again, and kept unless a new one comes
         self._entries = distinct
+        self._spending = current_spending()
         self._reserved = 0.0
         self._patience = Patience()
         self._ready: deque[Task] = deque()  # claimed by this run, not handed to a thread yet
@@ -176,9 +178,11 @@ class Run:
             if self.limits.max_cost is not None and self._spent() + self._reserved + task.most > self.limits.max_cost:
                 if not pool.outstanding:
                     left = sum(len(task.entries) for task in self._ready) + len(self._pending) + len(self._others)
+                    own = self.report.cost or 0.0
+                    before = "" if self._spent() == own else f" (and {self._spent() - own:.4f} by the steps before)"
                     self._fault = BudgetReachedError(
-                        f"The next request could exceed llm_max_cost={self.limits.max_cost:g}: {self._spent():.4f} was "
-                        f"spent on {self.report.asked:,} answers, which are kept, {left:,} requests are left; run the "
+                        f"The next request could exceed llm_max_cost={self.limits.max_cost:g}: {own:.4f} was spent on "
+                        f"{self.report.asked:,} answers, which are kept{before}, {left:,} requests are left; run the "
                         "same command again to spend as much once more, or raise llm_max_cost."
                     )
                 return  # what is on its way may turn out to be cheaper
@@ -209,7 +213,8 @@ class Run:
         return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries))
 
     def _spent(self) -> float:
-        return self.report.cost or 0.0
+        """By this run and by whatever the same command asked before it."""
+        return self._spending.spent
 
     def _look_at_others(self) -> None:
         """See whether another run has answered what it claimed, has given it up, or is gone."""
@@ -287,7 +292,9 @@ class Run:
         report.prompt_tokens += prompt
         report.completion_tokens += completion
         if self.limits.prices is not None:
-            report.cost = (report.cost or 0.0) + self.limits.prices.cost(prompt, completion)
+            cost = self.limits.prices.cost(prompt, completion)
+            report.cost = (report.cost or 0.0) + cost
+            self._spending.spent += cost
 
     def _give_up(self, given_up: list[GivenUp]) -> None:
         if not given_up:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Sequence
 
+from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.generator import (
     ChatRequest,
     OfflineGenerator,
@@ -17,7 +18,7 @@ from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_report import RequestOutcome, RequestReport
 from recbole_cdsr.llm.request_run import Asker, BudgetReachedError, Run
 from recbole_cdsr.llm.response_cache import CacheEntry, ResponseCache
-from recbole_cdsr.llm.tokens import TokenCounter
+from recbole_cdsr.llm.tokens import TokenCounter, longest_answer
 
 __all__ = ["Asker", "BudgetReachedError", "ask_all", "chat_entries", "run_requests"]
 
@@ -51,6 +52,8 @@ def run_requests(
 
     Raises
     ------
+    ConfigError
+        `max_cost` is set, and the generator's parameters do not say how long an answer may be.
     FeatureError
         The service refuses the key or does not know the model; nothing is answered at all; the cache cannot be
         written; `BudgetReachedError` when `max_cost` is reached. What was answered before is kept.
@@ -64,12 +67,19 @@ def run_requests(
         return RequestOutcome(answers, RequestReport(total=len(requests), distinct=len(requests), asked=len(requests)))
     entries = chat_entries(generator, requests)
     counter = TokenCounter(generator.count_tokens)
+    longest = longest_answer(generator.parameters)
+    if longest is None and limits.max_cost is not None:
+        raise ConfigError(
+            f"llm_max_cost is set, but a request to {generator.name} does not say how long its answer may be, so that "
+            "nobody knows what it costs at most; name max_tokens or max_completion_tokens in llm_extra_parameters, or "
+            "remove llm_max_cost."
+        )
     asker = Asker(
         name=generator.name,
         ask=generator.generate,
         batch_size=generator.batch_size,
         concurrency=generator.concurrency,
-        most_tokens=lambda entry: (counter.count(entry.content), limits.max_completion_tokens),
+        most_tokens=lambda entry: (counter.count(entry.content), longest or limits.max_completion_tokens),
     )
     return ask_all(asker, entries, cache, limits)
 

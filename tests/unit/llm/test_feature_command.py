@@ -17,7 +17,7 @@ import pytest
 
 from recbole_cdsr.cli import main
 
-from .service import Received, Reply, Service, completion
+from .service import Received, Reply, Service, completion, embeddings
 
 REPOSITORY = Path(__file__).parents[3]
 DOMAINS = ("food", "tool", "book")
@@ -214,6 +214,24 @@ def test_the_most_it_may_cost_holds_for_all_steps_together(data, service, capsys
     assert 0 < len(service.requests) < N_USERS
     spent = len(service.requests) * (10 + 4) * 1000 / 1e6
     assert spent <= 0.4
+
+
+def test_the_most_it_may_cost_holds_for_all_features_together(data, capsys):
+    def costly(received: Received, nth: int) -> Reply:
+        if received.path.endswith("/embeddings"):
+            return Reply(embeddings(received.asked))
+        return behave(received, nth)
+
+    prices = ["--llm_price_prompt=1000", "--llm_price_completion=1000", "--llm_max_new_tokens=20", "--max-cost=1.2"]
+    with Service(costly) as service:
+        encoder = ["--llm_encoder_backend=openai", "--llm_encoder=e"]
+        arguments = ["features", "build", "--dataset", "toy", f"--data_path={data}", *llm(service.url), *encoder]
+        assert main([*arguments, *prices, "--show_progress=False"]) == 2
+        texts = sum(len(received.asked) for received in service.requests if received.path.endswith("/embeddings"))
+        chats = sum(not received.path.endswith("/embeddings") for received in service.requests)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "by the steps before" in line
+    assert 0.9 < (5 * texts + 14 * chats) * 1000 / 1e6 <= 1.2
 
 
 @pytest.mark.parametrize("style", ["hierarchical", "flat"])

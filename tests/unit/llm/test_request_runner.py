@@ -18,6 +18,7 @@ from recbole_cdsr.llm.generator import OfflineGenerator
 from recbole_cdsr.llm.request_limits import Prices, RequestLimits, Shard
 from recbole_cdsr.llm.request_runner import BudgetReachedError, run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
+from recbole_cdsr.llm.spending import spent_together
 
 from .questions import QUICK, SECRET, generator_of, misbehave, questions
 from .service import Received, Reply, Service, completion, well_behaved
@@ -254,7 +255,7 @@ class TestCost:
 
     def test_stops_before_it_exceeds_the_most(self, service, cache):
         # At most a prompt of about 5 estimated tokens and 16 new ones: 37 millionths.
-        limits = RequestLimits(prices=self.PRICES, max_cost=200e-6, max_completion_tokens=16)
+        limits = RequestLimits(prices=self.PRICES, max_cost=200e-6)
         with pytest.raises(BudgetReachedError, match=r"llm_max_cost=0\.0002.*answers, which are kept"):
             run_requests(generator_of(service), questions(50), cache, limits)
         spent = len(service.requests) * 18e-6
@@ -262,6 +263,17 @@ class TestCost:
         kept = run_requests(generator_of(service), questions(50), cache, QUICK).report
         assert kept.cached == len(service.requests) - kept.asked
         assert kept.complete
+
+    def test_the_runs_of_one_command_draw_on_one_budget(self, service, cache):
+        limits = RequestLimits(prices=self.PRICES, max_cost=500e-6)
+        with spent_together():
+            assert run_requests(generator_of(service), questions(20), cache, limits).report.asked == 20
+            with pytest.raises(BudgetReachedError, match=r"which are kept \(and 0\.0004 by the steps before\)"):
+                run_requests(generator_of(service), questions(20, "p-2"), cache, limits)
+            assert 20 < len(service.requests) <= 500 / 18
+        before = len(service.requests)
+        assert run_requests(generator_of(service), questions(20, "p-3"), cache, limits).report.asked == 20
+        assert len(service.requests) == before + 20
 
     def test_a_service_that_counts_no_tokens_is_estimated_and_said_to_be(self, service, cache):
         reply = completion("four letters")
