@@ -34,13 +34,14 @@ class StepNotAnsweredError(Exception):
 
 @dataclass
 class Step:
-    """What came of one step: a report after asking, a plan before."""
+    """What came of one step: a report after asking, a plan before; what was given up, where neither says it."""
 
     name: str
     requests: int
     report: RequestReport | None = None
     plan: RequestPlan | None = None
     stands_on_guesses: bool = False
+    given_up: int = 0
 
 
 @dataclass
@@ -85,7 +86,8 @@ class Asking:
         Raises
         ------
         StepNotAnsweredError
-            With a batch file, when the step has requests without an answer: they are in the file.
+            With a batch file, when the step has requests that may still be answered: they are in the file, and with
+            them those that were refused.
         FeatureError
             As `run_requests`.
         """
@@ -120,7 +122,8 @@ class Asking:
     @property
     def given_up(self) -> int:
         """Requests without an answer so far, which the next run asks again."""
-        return sum(len(step.report.given_up) for step in self.steps if step.report is not None)
+        asked = sum(len(step.report.given_up) for step in self.steps if step.report is not None)
+        return asked + sum(step.given_up for step in self.steps)
 
     @property
     def kinds(self) -> dict[str, int]:
@@ -142,11 +145,15 @@ class Asking:
         from recbole_cdsr.llm.batch_files import export_batch
 
         known = self._known(requests)
-        if None in known:
+        missing = [request_key(self.generator, requests[place]) for place, of in enumerate(known) if of is None]
+        refused = self.cache.unanswerable(missing)  # as a run does, the next step goes on without them
+        if not refused.keys() >= set(missing):
             exported = export_batch(self.batch_file, self.generator, requests, self.cache, self.limits)
             self.steps.append(Step(name, exported.requests))
             raise StepNotAnsweredError
-        return [answer for answer in known if answer is not None]
+        self.steps.append(Step(name, len(requests), given_up=len(refused)))
+        reasons = iter(missing)
+        return [Answer(None, error=f"given up: {refused[next(reasons)]}") if of is None else of for of in known]
 
     def _known(self, requests: Sequence[ChatRequest]) -> list[Answer | None]:
         if isinstance(self.generator, OfflineGenerator):

@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from recbole_cdsr.llm.openai_answers import (
     chat_answer,
     embedding_answers,
     error_in,
+    is_definite,
     is_refusal,
     refused,
 )
@@ -235,7 +236,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
         The file cannot be read, holds no result at all, or the cache cannot be written.
     """
     report = BatchImport()
-    results: dict[str, Answer | str] = {}
+    results: dict[str, Answer | GivenUp] = {}
     try:
         with open(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -264,7 +265,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
     return report
 
 
-def _result(line: bytes) -> tuple[str, Answer | str] | None:
+def _result(line: bytes) -> tuple[str, Answer | GivenUp] | None:
     """A line's key and its answer, or why there is none; None where the line is no result."""
     try:
         value = json.loads(line)
@@ -279,18 +280,19 @@ def _result(line: bytes) -> tuple[str, Answer | str] | None:
     if is_refusal(fault) or is_refusal(error):
         return key, refused()
     if error or fault or status not in (200, None):
-        return key, f"the batch says: status {status}{error_in({'error': fault or error})}"
+        said = f"the batch says: status {status}{error_in({'error': fault or error})}"
+        return key, GivenUp(key, "", said, refused=is_definite(status))
     try:
         if isinstance(body, Mapping) and "data" in body:
             answer = embedding_answers(body, 1)[0]
         else:
             answer = chat_answer(body)
     except MalformedAnswerError as malformed:
-        return key, f"the batch says: {malformed}"
-    return key, answer if answer.answered else f"the batch says: {answer.error}"
+        return key, GivenUp(key, "", f"the batch says: {malformed}")
+    return key, answer if answer.answered else GivenUp(key, "", f"the batch says: {answer.error}")
 
 
-def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: BatchImport) -> None:
+def _keep(results: Mapping[str, Answer | GivenUp], cache: ResponseCache, report: BatchImport) -> None:
     keys = list(results)
     known = cache.get(keys)
     exported = cache.exported(keys)
@@ -308,7 +310,7 @@ def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: Bat
         elif key in known:
             report.in_vain += 1
         else:
-            failed.append(GivenUp(key, entry.label if entry else "", result))
+            failed.append(replace(result, label=entry.label if entry else ""))
     cache.store(answers, replacing=known)  # what was exported although it is known is wanted anew
     cache.give_up(failed)
     report.failed += failed

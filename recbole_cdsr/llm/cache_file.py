@@ -31,6 +31,7 @@ CREATE TABLE IF NOT EXISTS former (
     prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason TEXT, date TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS given_up (
     key TEXT PRIMARY KEY, label TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, date TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS unanswerable (key TEXT PRIMARY KEY, reason TEXT NOT NULL, date TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS exported (
     key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
     prompt_version TEXT NOT NULL, request TEXT NOT NULL, label TEXT NOT NULL, file TEXT NOT NULL, date TEXT NOT NULL);

@@ -237,14 +237,16 @@ class Run:
                     else:
                         # No text is to blame for a vector that is none.
                         account = in_vain if isinstance(entry.content, str) else refused
-                        account.append(GivenUp(entry.key, entry.label, answer.error or "no answer"))
+                        reason = answer.error or "no answer"
+                        account.append(GivenUp(entry.key, entry.label, reason, refused=account is refused))
             elif result.fault is not None:
                 self._fault = self._fault or result.fault
             elif result.given_up is not None and result.divisible:
                 self._divide(result)
             elif result.given_up is not None:
-                given_up = [GivenUp(entry.key, entry.label, result.given_up) for entry in result.task.entries]
-                (refused if result.refused else in_vain).extend(given_up)
+                (refused if result.refused else in_vain).extend(
+                    GivenUp(entry.key, entry.label, result.given_up, result.refused) for entry in result.task.entries
+                )
         self._store(arrived)
         for result in results:
             result.stored.set()

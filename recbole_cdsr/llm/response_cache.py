@@ -11,7 +11,7 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,22 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """A request without an answer: the next run asks it again."""
+    """A request without an answer: the next run asks it again.
+
+    Attributes
+    ----------
+    key, label
+        As of its `CacheEntry`.
+    reason : str
+        Part of a sentence.
+    refused : bool
+        The backend will never answer it: it is too long, malformed, ... What is made of answers need not wait for it.
+    """
 
     key: str
     label: str
     reason: str
+    refused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,7 @@ class ResponseCache:
             self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
             self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-            for table in ("claims", "given_up", "exported"):
+            for table in ("claims", "given_up", "unanswerable", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
 
     def content(self) -> list[CacheContent]:
@@ -217,7 +228,7 @@ class ResponseCache:
                     had = {row[0] for row in self._rows("answers", "key", [row[0] for row in rows])}
                     self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
                     new = [(row[0],) for row in rows if row[0] not in had]
-                    for table in ("given_up", "exported"):
+                    for table in ("given_up", "unanswerable", "exported"):
                         self._database.executemany(f"DELETE FROM {table} WHERE key = ?", new)
         return self._count("answers") - before
 
@@ -264,6 +275,10 @@ class ResponseCache:
                 "reason = excluded.reason, times = times + 1, date = excluded.date",
                 [(entry.key, entry.label, entry.reason, now()) for entry in given_up],
             )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO unanswerable VALUES (?, ?, ?)",
+                [(entry.key, entry.reason, now()) for entry in given_up if entry.refused],
+            )
             self._database.executemany("DELETE FROM claims WHERE key = ?", [(entry.key,) for entry in given_up])
 
     def given_up(self) -> list[GivenUp]:
@@ -271,6 +286,10 @@ class ResponseCache:
         return [
             GivenUp(*row) for row in self._database.execute("SELECT key, label, reason FROM given_up ORDER BY date")
         ]
+
+    def unanswerable(self, keys: Sequence[str]) -> dict[str, str]:
+        """Those of the requests that the backend said it will never answer, and why."""
+        return dict(self._rows("unanswerable", "key, reason", keys))
 
     # Batch files
 

@@ -10,9 +10,11 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from recbole_cdsr.cli import main
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder
 from recbole_cdsr.llm.encoder_sources import find_default_encoder
 
+from .feature_dataset import write_dataset
 from .service import Received, Reply, Service
 from .tiny_model import save_tiny_model
 from .written import answering
@@ -52,3 +54,26 @@ def serve(monkeypatch) -> Iterator[Callable[..., Service]]:
     yield serve
     for service in services:
         service.close()
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of datasets with one of them, `toy`, in it."""
+    monkeypatch.setenv("TEST_KEY", "sk-test")
+    monkeypatch.chdir(tmp_path)
+    write_dataset(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def features(data: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Run `features ACTION --dataset toy …`, expect success, return what it printed."""
+
+    def run(action: str, *arguments: str) -> str:
+        capsys.readouterr()
+        code = main(["features", action, "--dataset=toy", *arguments, f"--data_path={data}", "--show_progress=False"])
+        output = capsys.readouterr()
+        assert code == 0, output.err
+        return output.out
+
+    return run

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.generator import Answer, ChatRequest
+from recbole_cdsr.llm.generator import Answer, ChatRequest, request_key
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_runner import run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
@@ -96,8 +96,14 @@ class TestRefusedOnTheirOwnAccount:
             return Reply({"error": {"message": "too long"}}, 400) if too_long else well_behaved(received, nth)
 
         service.behave = behave
-        report = run_requests(generator_of(service), questions(60)[::-1], cache, QUICK).report  # q10 and on are long
+        generator = generator_of(service)
+        report = run_requests(generator, questions(60)[::-1], cache, QUICK).report  # q10 and on are long
         assert (report.asked, len(report.given_up)) == (10, 50)
+        keys = [request_key(generator, request) for request in questions(60)]
+        assert set(cache.unanswerable(keys)) == set(keys[10:])
+        service.behave = well_behaved
+        run_requests(generator, questions(30), cache, QUICK)
+        assert set(cache.unanswerable(keys)) == set(keys[30:])
 
     def test_a_service_that_refuses_whatever_is_asked_ends_it(self, service, cache):
         service.behave = lambda received, nth: Reply({"error": {"message": "unknown parameter"}}, 400)
