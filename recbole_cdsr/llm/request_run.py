@@ -310,8 +310,10 @@ class Run:
         self.report.in_vain += len(known)
         self.report.given_up += open_still
         with self._noting_faults():
-            self.cache.release(known)
-            self.cache.give_up(open_still)
+            if known:
+                self.cache.release(known)
+            if open_still:
+                self.cache.give_up(open_still)
 
     def _stop(self, pool: WorkerPool, interrupted: bool) -> None:
         pool.stop_asking()

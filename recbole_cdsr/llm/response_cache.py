@@ -180,6 +180,10 @@ class ResponseCache:
             keys.append((entry.key,))
         replaced = [key for key in keys if key[0] in replacing]
         with self._file.worded("written"), self._file.writing():
+            # What was put aside before under the same key stays as well: all of it was paid for.
+            self._database.executemany(
+                "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", replaced
+            )
             self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
             self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)

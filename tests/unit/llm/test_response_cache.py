@@ -83,6 +83,10 @@ def test_an_answer_that_is_replaced_is_put_aside(path):
         assert [cache.get(KEYS)[key].text for key in KEYS] == ["better", "good", "new"]
     kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
     assert kept == [("bad",)]
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("best"))], replacing=[A.key])
+    kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
+    assert sorted(kept) == [("bad",), ("better",)]
 
 
 def test_an_answer_that_is_asked_again_can_be_claimed_until_there_is_a_newer_one(path):
