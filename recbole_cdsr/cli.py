@@ -18,6 +18,7 @@ from recbole_cdsr.errors import CDSRError, ConfigError
 from recbole_cdsr.evaluate import command as evaluate_command
 from recbole_cdsr.explain import command as explain_command
 from recbole_cdsr.llm import feature_command
+from recbole_cdsr.llm.spending import spent_together
 from recbole_cdsr.recommend import command as recommend_command
 from recbole_cdsr.run_options import Once, add_run_options
 from recbole_cdsr.tune import command as tune_command
@@ -34,6 +35,7 @@ _KEPT = {
 }
 
 
+@spent_together()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command.
 

@@ -26,6 +26,7 @@ from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.spending import spent_together
 from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.model.injection import inject, plan_injection
 from recbole_cdsr.model.injection_settings import KEY, OFF
@@ -34,6 +35,7 @@ from recbole_cdsr.trainer.random_states import random_states, restore_random_sta
 from recbole_cdsr.warning_filters import quiet_known_warnings
 
 
+@spent_together()
 def run_recbole_cdsr(
     model: str | None = None,
     dataset: str | None = None,

@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, TextGenerator, request_key
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.request_limits import RequestLimits, Shard
 from recbole_cdsr.llm.request_report import RequestReport
 from recbole_cdsr.llm.request_runner import run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
+from recbole_cdsr.llm.spending import spent_together
+from recbole_cdsr.llm.tokens import TokenCounter
 
 if TYPE_CHECKING:
     from recbole_cdsr.llm.request_plan import RequestPlan
@@ -32,13 +34,14 @@ class StepNotAnsweredError(Exception):
 
 @dataclass
 class Step:
-    """What came of one step: a report after asking, a plan before."""
+    """What came of one step: a report after asking, a plan before; what was given up, where neither says it."""
 
     name: str
     requests: int
     report: RequestReport | None = None
     plan: RequestPlan | None = None
     stands_on_guesses: bool = False
+    given_up: int = 0
 
 
 @dataclass
@@ -83,7 +86,8 @@ class Asking:
         Raises
         ------
         StepNotAnsweredError
-            With a batch file, when the step has requests without an answer: they are in the file.
+            With a batch file, when the step has requests that may still be answered: they are in the file, and with
+            them those that were refused.
         FeatureError
             As `run_requests`.
         """
@@ -96,9 +100,6 @@ class Asking:
             logging.getLogger().info(f"{name}:")
             outcome = run_requests(self.generator, mine, self.cache, self.limits)
             self.steps.append(Step(name, len(mine), report=outcome.report))
-            if self.limits.max_cost is not None:  # what one run may spend is for all its steps together
-                left = max(self.limits.max_cost - (outcome.report.cost or 0.0), 0.0)
-                self.limits = replace(self.limits, max_cost=left)
             answers = outcome.answers
         if len(mine) == len(requests):
             return answers
@@ -110,10 +111,25 @@ class Asking:
         """Whether a user is this shard's; all of a user's questions are the same shard's, in every step."""
         return self.shard is None or self.shard.holds(hashlib.sha256(user.encode("utf-8", "replace")).hexdigest())
 
+    def cutting_counter(self) -> TokenCounter:
+        """What histories are cut with: the same on every machine, for prompts are part of cache keys.
+
+        A service's model may or may not have its tokenizer on this machine, so that it counts only if the settings name
+        it; a model that is to write here has its own.
+        """
+        return TokenCounter(self.generator.count_tokens if self.generator.cuts_with is not None else None)
+
     @property
     def given_up(self) -> int:
         """Requests without an answer so far, which the next run asks again."""
-        return sum(len(step.report.given_up) for step in self.steps if step.report is not None)
+        asked = sum(len(step.report.given_up) for step in self.steps if step.report is not None)
+        return asked + sum(step.given_up for step in self.steps)
+
+    @property
+    def kinds(self) -> dict[str, int]:
+        """How many answers of each kind that `llm_ask_again` names all steps have together."""
+        reports = [step.report for step in self.steps if step.report is not None]
+        return {kind: sum(getattr(report, kind) for report in reports) for kind in ("empty", "truncated", "refused")}
 
     def _planned(self, name: str, requests: Sequence[ChatRequest], guess_words: int) -> list[Answer]:
         from recbole_cdsr.llm.request_plan import plan_requests
@@ -129,11 +145,15 @@ class Asking:
         from recbole_cdsr.llm.batch_files import export_batch
 
         known = self._known(requests)
-        if None in known:
+        missing = [request_key(self.generator, requests[place]) for place, of in enumerate(known) if of is None]
+        refused = self.cache.unanswerable(missing)  # as a run does, the next step goes on without them
+        if not refused.keys() >= set(missing):
             exported = export_batch(self.batch_file, self.generator, requests, self.cache, self.limits)
             self.steps.append(Step(name, exported.requests))
             raise StepNotAnsweredError
-        return [answer for answer in known if answer is not None]
+        self.steps.append(Step(name, len(requests), given_up=len(refused)))
+        reasons = iter(missing)
+        return [Answer(None, error=f"given up: {refused[next(reasons)]}") if of is None else of for of in known]
 
     def _known(self, requests: Sequence[ChatRequest]) -> list[Answer | None]:
         if isinstance(self.generator, OfflineGenerator):
@@ -172,7 +192,7 @@ def asking_for(
     """
     require_llm(settings, feature)
     generator = settings.text_generator(feature, asks=not plan_only and batch_file is None)
-    with settings.open_cache() as cache:
+    with settings.open_cache() as cache, spent_together():
         yield Asking(generator, cache, settings.limits(), shard, plan_only, batch_file)
 
 
@@ -187,10 +207,28 @@ def require_llm(settings: GeneratorSettings, feature: str) -> None:
 
 def identity(settings: GeneratorSettings) -> dict[str, Any]:
     """Who is configured to write, for comparing feature sets: known without a key, a service or a model's files."""
+    named = settings.generator == "openai" and settings.tokenizer is not None
     return {
         "backend": settings.generator,
         "model": settings.model,
         "max_new_tokens": settings.max_new_tokens,
         "temperature": settings.temperature,
         "extra_parameters": settings.extra_parameters,
+        **({"tokenizer": settings.tokenizer} if named else {}),  # which cuts the histories
     }
+
+
+def weights_at_hand(settings: GeneratorSettings) -> dict[str, Any]:
+    """What else a set must say of a local model: its revision or hashes, where its files are here, and its numbers.
+
+    They are told as in the generator's provenance, which every set has; a folder's name says nothing of its content.
+    """
+    if settings.generator != "transformers" or settings.model is None:
+        return {}
+    from recbole_cdsr.llm.local_models import locate_model
+
+    parameters = {} if settings.dtype == "auto" else {"dtype": settings.dtype}
+    with suppress(FeatureError):  # not here: whether that is a mistake is said when it is to write
+        model = locate_model("llm_model", settings.model, download=False).identity()
+        parameters |= {name: value for name, value in model.items() if name != "name" and value}
+    return {"generator": {"parameters": parameters}} if parameters else {}

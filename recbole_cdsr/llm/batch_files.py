@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from recbole_cdsr.llm.openai_answers import (
     chat_answer,
     embedding_answers,
     error_in,
+    is_definite,
     is_refusal,
     refused,
 )
@@ -71,6 +72,8 @@ class BatchImport:
         Among the new answers.
     prompt_tokens, completion_tokens : int
         Of the new answers.
+    in_vain : int
+        Results that are errors, of requests that were to be asked again and whose former answer stays.
     failed : list of GivenUp
         Results that are errors; these requests can be exported or asked again.
     not_exported : int
@@ -87,6 +90,7 @@ class BatchImport:
     refused: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    in_vain: int = 0
     failed: list[GivenUp] = field(default_factory=list)
     not_exported: int = 0
     damaged: list[int] = field(default_factory=list)
@@ -99,6 +103,7 @@ class BatchImport:
             (self.truncated, "cut off at the token limit"),
             (self.refused, "withheld by a content filter"),
             (self.not_exported, "not exported from this cache"),
+            (self.in_vain, "failed with the former answer kept"),
             (len(self.failed), "failed"),
             (len(self.damaged), "lines that are no results"),
         )
@@ -183,8 +188,6 @@ def export_entries(
         json.dumps({"custom_id": entry.key, "method": "POST", "url": url, "body": body(entry.content)}) + "\n"
         for entry in missing
     )
-    if repeated:
-        cache.forget(repeated)
     # Noted before the file is there: results whose requests are not known could only be kept, not told from strangers'.
     cache.note_export(missing, os.fspath(path))
     files = _write_parts(Path(path), lines) if missing else ()
@@ -233,7 +236,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
         The file cannot be read, holds no result at all, or the cache cannot be written.
     """
     report = BatchImport()
-    results: dict[str, Answer | str] = {}
+    results: dict[str, Answer | GivenUp] = {}
     try:
         with open(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -262,7 +265,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
     return report
 
 
-def _result(line: bytes) -> tuple[str, Answer | str] | None:
+def _result(line: bytes) -> tuple[str, Answer | GivenUp] | None:
     """A line's key and its answer, or why there is none; None where the line is no result."""
     try:
         value = json.loads(line)
@@ -277,18 +280,19 @@ def _result(line: bytes) -> tuple[str, Answer | str] | None:
     if is_refusal(fault) or is_refusal(error):
         return key, refused()
     if error or fault or status not in (200, None):
-        return key, f"the batch says: status {status}{error_in({'error': fault or error})}"
+        said = f"the batch says: status {status}{error_in({'error': fault or error})}"
+        return key, GivenUp(key, "", said, refused=is_definite(status))
     try:
         if isinstance(body, Mapping) and "data" in body:
             answer = embedding_answers(body, 1)[0]
         else:
             answer = chat_answer(body)
     except MalformedAnswerError as malformed:
-        return key, f"the batch says: {malformed}"
-    return key, answer if answer.answered else f"the batch says: {answer.error}"
+        return key, GivenUp(key, "", f"the batch says: {malformed}")
+    return key, answer if answer.answered else GivenUp(key, "", f"the batch says: {answer.error}")
 
 
-def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: BatchImport) -> None:
+def _keep(results: Mapping[str, Answer | GivenUp], cache: ResponseCache, report: BatchImport) -> None:
     keys = list(results)
     known = cache.get(keys)
     exported = cache.exported(keys)
@@ -296,16 +300,18 @@ def _keep(results: Mapping[str, Answer | str], cache: ResponseCache, report: Bat
     failed: list[GivenUp] = []
     for key, result in results.items():
         entry = exported.get(key)
-        if key in known:
+        if key in known and entry is None:
             report.known += 1
         elif isinstance(result, Answer):
             if entry is None:
                 report.not_exported += 1
                 entry = CacheEntry(key, "openai", "unknown", {}, _UNKNOWN_PROMPT, None)
             answers.append((entry, result))
+        elif key in known:
+            report.in_vain += 1
         else:
-            failed.append(GivenUp(key, entry.label if entry else "", result))
-    cache.store(answers)
+            failed.append(replace(result, label=entry.label if entry else ""))
+    cache.store(answers, replacing=known)  # what was exported although it is known is wanted anew
     cache.give_up(failed)
     report.failed += failed
     for _, answer in answers:

@@ -9,8 +9,10 @@ from recbole_cdsr.llm.features import LLMFeatures
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_features import profile_table
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.spending import spent_together
 
 
+@spent_together()
 def build_llm_features(config: Any, dataset: Any, items: ItemTable | None = None) -> LLMFeatures:
     """LLM features of a dataset by internal id; what its lazy `llm_features` calls.
 

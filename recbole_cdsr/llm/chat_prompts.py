@@ -104,6 +104,15 @@ class ChatPrompt:
             for number, item in enumerate(items, start=1)
         )
 
+    def shows(self, placeholder: str) -> bool:
+        """Whether what stands for `{placeholder}` can change what is asked."""
+        entries = (self.entry, self.entry_without_category)
+        texts = (*entries, self.example, *(content for _, content in self.messages))
+        if any(f"{{{placeholder}}}" in text for text in texts):
+            return True
+        # Which of the two wordings an entry has is the category's to say.
+        return placeholder == "category" and entries[0] != entries[1]
+
     def examples(self, values: Sequence[Mapping[str, str]]) -> str:
         """The in-context examples, numbered from 1."""
         return self.example_separator.join(

@@ -113,28 +113,39 @@ class EncoderSettings:
             )
         return SentenceTransformerEncoder(self.encoder, device=shared.device, batch_size=self.batch_size)
 
-    def expected(self) -> dict[str, Any]:
-        """What a stored set must say of its encoder: name and settings, and the hashes when it is here to be hashed."""
+    def expected(self, known: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a stored set must say of its encoder: name and settings, and the hashes when it is here to be hashed.
+
+        Parameters
+        ----------
+        known
+            What a feature set made before says of its encoder; where that is this one, by its name, and is not here, it
+            tells the hashes.
+        """
+        known = known if known is not None and known.get("name") == self.name and "setup_sha256" in known else None
         if self.backend == "openai":
             return {"name": self.name, "backend": "openai", "dimensions": self.dimensions}
         if self.backend == "transformers":
-            return self._expected_decoder()
+            return self._expected_decoder(known)
         try:
-            identity = locate_encoder(self.encoder, download=False).identity()
+            identity: Mapping[str, Any] = locate_encoder(self.encoder, download=False).identity()
         except EncoderNotFoundError:
-            return {"name": self.name}
+            if known is None:
+                return {"name": self.name}
+            identity = known
         # The same weights and settings give the same vectors wherever they were found.
         by_hash = identity["weights_sha256"] is not None
         return {key: identity[key] for key in ("name", "weights_sha256", "setup_sha256")} | (
             {} if by_hash else {"revision": identity["revision"]}
         )
 
-    def _expected_decoder(self) -> dict[str, Any]:
+    def _expected_decoder(self, known: Mapping[str, Any] | None) -> dict[str, Any]:
         from recbole_cdsr.llm.local_models import locate_model
 
         named = {"name": self.name, "pooling": self.pooling, "max_tokens": self.max_tokens}
         try:
             identity = locate_model("llm_encoder", str(self.encoder), download=False).identity()
         except EncoderNotFoundError:
-            return named
+            keys = ("revision", "weights_sha256", "setup_sha256")
+            return named if known is None else {key: known[key] for key in keys} | named
         return identity | named

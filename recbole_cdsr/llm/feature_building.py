@@ -26,10 +26,12 @@ from recbole_cdsr.llm.pseudo_features import build_pseudo_items
 from recbole_cdsr.llm.pseudo_llm import ask_pseudo_items
 from recbole_cdsr.llm.request_limits import Shard, read_shard
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.spending import spent_together
 
 _SQLITE = b"SQLite format 3\x00"
 
 
+@spent_together()
 def build(config: Any, dataset: Any, wanted: Sequence[str]) -> list[str]:
     """Build what is missing; a line for each feature that says who made it."""
     settings = FeatureSettings(config, dataset.dataset_name)
@@ -118,6 +120,7 @@ def _request_plan(questions: _Questions, feature: str, shard: Shard | None) -> l
     return lines
 
 
+@spent_together()
 def ask_only(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None, batch_file: Path | None) -> list[str]:
     """Ask for a part of the users, or write the next step's requests into a batch file; no set is built."""
     settings = FeatureSettings(config, dataset.dataset_name)

@@ -15,15 +15,13 @@ from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.asking import Asking
 from recbole_cdsr.llm.feature_list import text_table
-from recbole_cdsr.llm.generator import Answer, Chat, ChatRequest, OfflineGenerator
+from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator
 from recbole_cdsr.llm.item_features import item_set_name
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_llm import (
     TEXTS_SUFFIX,
     ask_profiles,
     expected_profiles,
-    profile_set_name,
-    stored_answers,
 )
 from recbole_cdsr.llm.prompts import item_texts
 from recbole_cdsr.llm.pseudo_features import stored_pseudo_items
@@ -31,6 +29,8 @@ from recbole_cdsr.llm.pseudo_items import NamedPairs
 from recbole_cdsr.llm.pseudo_llm import ask_pseudo_items
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.stored_answers import stored_answers
+from recbole_cdsr.llm.written_sets import written_set_name
 
 _INDENT = "    "
 
@@ -144,7 +144,8 @@ class _Viewer:
 
     def _written_profiles(self, histories: Histories, rows: list[int]) -> tuple[str, dict[int, str]]:
         tokens = self._user_tokens(histories)
-        name = profile_set_name(expected_profiles(self.settings, self.dataset, self.items, histories, tokens))
+        expected = expected_profiles(self.settings, self.dataset, self.items, histories, tokens)
+        name = written_set_name(self.settings.features_dir, "profiles", expected)
         if stored_answers(self.settings, "profiles", name) is None:
             return "an LLM that was not asked yet (features build)", dict.fromkeys(rows, "not built")
         _, sidecar = store.feature_paths(self.settings.features_dir, "profiles", name)
@@ -244,18 +245,11 @@ class _Viewer:
         return rows
 
 
-class _Nobody(OfflineGenerator):
-    """No model, hence no tokenizer: histories are cut by estimates, as for a service without one."""
-
-    def count_tokens(self, chat: Chat) -> None:
-        return None
-
-
 class _Recorder(Asking):
     """Notes what would be asked about some users in a feature's first step, and answers nothing."""
 
     def __init__(self, users: frozenset[str]) -> None:
-        super().__init__(_Nobody("nothing"), None, RequestLimits())
+        super().__init__(OfflineGenerator("nothing"), None, RequestLimits())
         self.users = users
         self.recorded: list[tuple[str, ChatRequest]] = []
 

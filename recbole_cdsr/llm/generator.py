@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -130,6 +130,9 @@ class TextGenerator(Protocol):
         Chats it takes best in one call.
     concurrency : int
         Calls it can answer at once.
+    cuts_with : str or None
+        The tokenizer that `count_tokens` has on every machine, by which histories are cut; None where there is none for
+        certain, and they are cut by estimates.
     """
 
     backend: str
@@ -137,6 +140,7 @@ class TextGenerator(Protocol):
     parameters: dict[str, Any]
     batch_size: int
     concurrency: int
+    cuts_with: str | None
 
     @property
     def name(self) -> str:
@@ -182,8 +186,13 @@ def without_reasoning(text: str) -> str:
     """An answer without the thoughts that a reasoning model wrote before it, between `<think>` and `</think>`."""
     _, closed, rest = text.rpartition("</think>")
     if closed:
-        return rest.strip()
+        text = rest.strip()
     return "" if text.lstrip().startswith("<think>") else text  # cut off while it was thinking
+
+
+def spoken(answer: Answer) -> Answer:
+    """An answer as features see it: without reasoning. Of one that is spoken already nothing changes."""
+    return answer if answer.text is None else replace(answer, text=without_reasoning(answer.text))
 
 
 def model_provenance(generator: TextGenerator) -> dict[str, Any]:
@@ -211,6 +220,7 @@ class OfflineGenerator:
     backend = "offline"
     batch_size = 1_000_000_000  # all of them in one call
     concurrency = 1
+    cuts_with = None
 
     def __init__(self, method: str, write: Callable[[Sequence[Chat]], Sequence[str]] | None = None) -> None:
         self.model = method

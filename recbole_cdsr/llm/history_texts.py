@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +119,21 @@ def latest(pointers: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     taken = np.minimum(sizes, most)
     _, places = expand_ranges(pointers[1:] - taken, taken)
     return np.append(0, np.cumsum(taken)).astype(np.int64), places
+
+
+def shown_words(prompts: Iterable[ChatPrompt], words: ItemWords, domain_names: Sequence[str]) -> dict[str, Any]:
+    """What prompts can show of the items of a dataset besides titles, as plain data: hashes, and the domains' names.
+
+    What no prompt shows is left out, so that a change of it makes no new features.
+    """
+    prompts = list(prompts)
+    shown: dict[str, Any] = {}
+    for placeholder, of_items in (("category", words.categories), ("domain", words.domains)):
+        if any(prompt.shows(placeholder) for prompt in prompts):
+            shown[f"{placeholder}_sha256"] = store.hash_strings(of_items)
+    if any(prompt.shows("domains") for prompt in prompts):
+        shown["domains"] = list(domain_names)
+    return shown
 
 
 def histories_sha256(user_tokens: list[str], histories: Histories, dataset: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -148,9 +149,12 @@ def item_set_name(settings: FeatureSettings) -> str:
     return name if version == load_item_prompt().version else f"{name}-{store.slug(version)}"
 
 
-def expected_encoder(encoder: EncoderSettings) -> dict[str, Any]:
-    """What a stored set must say of its encoder; see `EncoderSettings.expected`."""
-    return encoder.expected()
+def expected_encoder(encoder: EncoderSettings, items: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What a stored set must say of its encoder; see `EncoderSettings.expected`.
+
+    Where the encoder is not on this machine, the item features with the provenance `items` say which one it was.
+    """
+    return encoder.expected((items or {}).get("encoder"))
 
 
 def said(what: str, how: str, found: store.FeatureSet, settings: FeatureSettings, name: str) -> str:

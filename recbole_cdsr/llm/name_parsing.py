@@ -6,11 +6,12 @@ and repeat themselves. `item_names` gives the names in the order of the answer, 
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
+from itertools import pairwise
+
+from recbole_cdsr.llm.json_names import names_in_json
 
 LONGEST_NAME = 300
 _LONG_LINE = 160
@@ -59,7 +60,6 @@ _TALK = re.compile(
     re.IGNORECASE,
 )
 _UNSEEN = frozenset({"Cc", "Cf", "Zl", "Zp", "Co", "Cn"})
-_NAME_KEYS = ("name", "title", "item", "product", "item_name", "product_name", "商品", "名称")
 
 
 def item_names(answer: str | None, max_names: int | None = None, truncated: bool = False) -> list[str]:
@@ -80,8 +80,11 @@ def item_names(answer: str | None, max_names: int | None = None, truncated: bool
         In the order of the answer; no line break, no markup, at most `LONGEST_NAME` characters each. Names that
         differ in case, width or blanks only are one name, spelled as it came first.
     """
-    found = list(_raw_names(visible_text(answer or "")))
-    if truncated and len(found) > 1:
+    text = visible_text(answer or "")
+    found, whole = names_in_json(text)
+    if found is None:
+        found, whole = list(_raw_names(text)), False
+    if truncated and not whole and len(found) > 1:
         found.pop()
     names: dict[str, str] = {}
     for raw in found:
@@ -103,10 +106,6 @@ def visible_text(answer: str) -> str:
 
 
 def _raw_names(text: str) -> Iterator[str]:
-    listed = _from_json(text)
-    if listed is not None:
-        yield from listed
-        return
     lines = [line for line in text.split("\n") if line.strip()]
     table = _from_table(lines)
     if table:
@@ -130,37 +129,6 @@ def _raw_names(text: str) -> Iterator[str]:
             yield stripped
 
 
-def _from_json(text: str) -> list[str] | None:
-    """Strings of a JSON array, alone or within an object or talk; None where there is no such thing."""
-    for opening, closing in (("[", "]"), ("{", "}")):
-        begin, end = text.find(opening), text.rfind(closing)
-        if begin < 0 or end <= begin or not re.match(r"[\[{]\s*[\"\[{]", text[begin:]):
-            continue
-        try:
-            content = json.loads(text[begin : end + 1])
-        except (ValueError, RecursionError):
-            continue
-        return list(_json_names(content))
-    return None
-
-
-def _json_names(content: Any, depth: int = 0) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, list) and depth < 4:
-        for entry in content:
-            yield from _json_names(entry, depth + 1)
-    elif isinstance(content, dict) and depth < 4:
-        for key in _NAME_KEYS:
-            value = next((v for k, v in content.items() if str(k).casefold() == key and isinstance(v, str)), None)
-            if value is not None:
-                yield value
-                return
-        for key, value in content.items():
-            if isinstance(value, list | dict) or (str(key).strip().isdigit() and isinstance(value, str)):
-                yield from _json_names(value, depth + 1)
-
-
 def _from_table(lines: list[str]) -> list[str]:
     """The column of names of a Markdown table."""
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if line.count("|") >= 2]
@@ -180,8 +148,9 @@ def _from_list(lines: list[str]) -> list[str]:
     below_headings: list[str] = []
     bulleted: list[str] = []
     under_heading = False
+    counted = _counts(lines)
     for line in lines:
-        if match := _NUMBERED.match(line):
+        if counted and (match := _NUMBERED.match(line)):
             text = match["text"].strip()
             if match["bold"] and not match["closed"]:
                 text = text.removesuffix(match["bold"])  # of a whole line in bold
@@ -197,6 +166,22 @@ def _from_list(lines: list[str]) -> list[str]:
     if numbered and below_headings and len(below_headings) <= len(numbered):
         return numbered
     return below_headings or numbered or bulleted or _from_other_marks(lines)
+
+
+def _counts(lines: list[str]) -> bool:
+    """Whether the numbers that lines begin with are those of a list, not of titles such as `300: Rise of an Empire`.
+
+    A list begins with 1 (or 0), or some number follows another, or most lines have numbers that grow; among lines of
+    other kinds a number alone is no list.
+    """
+    matches = [_NUMBERED.match(line) for line in lines]
+    marked = [match for match in matches if match is not None]
+    if any(match["circled"] for match in marked) or len(marked) == len(lines):
+        return bool(marked)
+    numbers = [int(match["n"] or match["in"]) for match in marked]
+    if {0, 1} & set(numbers) or any(after == before + 1 for before, after in pairwise(numbers)):
+        return True
+    return len(numbers) > max(1, len(lines) // 2) and numbers == sorted(set(numbers))
 
 
 def _from_other_marks(lines: list[str]) -> list[str]:

@@ -10,6 +10,8 @@ import numpy as np
 
 from recbole_cdsr.llm.generator import Answer
 
+PASSING_FAULTS = frozenset({408, 409, 425, 429})
+FAULTS_OF_THE_SERVICE = frozenset({401, 402, 403, 404, 405, 410})  # its key, its model, its address
 REFUSAL_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 
 
@@ -101,6 +103,11 @@ def is_refusal(error: Any) -> bool:
     inner = error.get("innererror")
     codes = {error.get("code"), error.get("type"), inner.get("code") if isinstance(inner, Mapping) else None}
     return bool({str(code) for code in codes} & REFUSAL_CODES)
+
+
+def is_definite(status: Any) -> bool:
+    """Whether a status says that this request will never be answered; others are passing, or the service's fault."""
+    return isinstance(status, int) and 400 <= status < 500 and status not in PASSING_FAULTS | FAULTS_OF_THE_SERVICE
 
 
 def error_in(body: Any) -> str:

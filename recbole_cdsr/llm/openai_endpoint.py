@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.generator import RequestRefusedError, RetryLaterError
-from recbole_cdsr.llm.openai_answers import error_in, is_refusal
+from recbole_cdsr.llm.openai_answers import PASSING_FAULTS, error_in, is_refusal
 
 INSTALL = "pip install 'recbole-cdsr[openai]'"
 # What a service without keys is sent: the client wants one.
@@ -142,7 +142,7 @@ class OpenAIEndpoint:
                 f"The service at {self.address} does not know the model or the address ({status}{said}); check the "
                 f"model's name and {self.url_key}, which often ends in /v1."
             )
-        if status in (408, 409, 425, 429) or status >= 500:
+        if status in PASSING_FAULTS or status >= 500:
             after = retry_after(error.response.headers)
             return RetryLaterError(f"status {status} from {self.address}{said}", after, status in (429, 503))
         if is_refusal(detail):

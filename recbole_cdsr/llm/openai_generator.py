@@ -33,7 +33,8 @@ class OpenAIGenerator:
     concurrency : int
         Requests at once.
     tokenizer : str, optional
-        Folder or hub name of the tokenizer that counts its tokens; None tries the model's name on this machine.
+        Folder or hub name of the tokenizer that counts its tokens and cuts histories; None tries the model's name on
+        this machine for counting, and cuts by estimates.
     asks : bool
         Whether it is to write at all; if not, as in a plan, no key is needed.
 
@@ -62,6 +63,7 @@ class OpenAIGenerator:
     ) -> None:
         self.model = model
         self.concurrency = concurrency
+        self.cuts_with = tokenizer
         parameters = {"max_tokens": max_new_tokens, "temperature": temperature} | dict(extra_parameters or {})
         self.parameters = {name: value for name, value in parameters.items() if value is not None}
         self.endpoint = OpenAIEndpoint(base_url, api_key_env, timeout, asks=asks)

@@ -62,7 +62,8 @@ def _extractive_profiles(
 ) -> store.FeatureSet:
     source = items.source
     with_text = settings.profile_encoding == "text"
-    encoder = expected_encoder(settings.encoder) if with_text else dict(source.provenance["encoder"])
+    made_with = source.provenance
+    encoder = expected_encoder(settings.encoder, made_with) if with_text else dict(made_with["encoder"])
     how = {
         "how": _HOW[settings.profile_encoding],
         "profiler": profiles.profiler_settings(settings.profile_clusters),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import time
@@ -14,12 +13,14 @@ import numpy as np
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import profiles, store
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
-from recbole_cdsr.llm.history_texts import histories_sha256
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.history_texts import histories_sha256, shown_words
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.profile_writing import WrittenProfiles, write_flat, write_hierarchical
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
+from recbole_cdsr.llm.written_sets import written_set_name
 
 TEXTS_SUFFIX = "texts.jsonl"
 
@@ -50,17 +51,18 @@ def llm_profiles(
         As `run_requests` and the feature store.
     """
     expected = expected_profiles(settings, dataset, items, histories, user_tokens)
-    name = profile_set_name(expected)
+    name = written_set_name(settings.features_dir, "profiles", expected)
     word = "reused"
     stored = stored_answers(settings, "profiles", name)
-    if stored is None or stored["given_up"]:
+    wanting = None if stored is None else to_ask(settings, stored)
+    if stored is None or wanting is not None:
         try:
             word = _make(settings, dataset, items, histories, user_tokens, expected, name)
         except FeatureError as error:
             if stored is None:
                 raise
             # What was given up is asked again by every run, and a run must not fail for it.
-            logging.getLogger().warning(f"User profiles: {stored['given_up']} requests are open still. {error}")
+            logging.getLogger().warning(f"User profiles: {wanting}. {error}")
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
     return found
@@ -74,26 +76,23 @@ def expected_profiles(
     require_llm(generator, "profiles")
     hierarchical = settings.profile_style == "hierarchical"
     prompts = settings.chat_prompts(*_tasks(settings))
+    words = items.words(dataset.item_domain, dataset.domain_names)
     return {
         "style": settings.profile_style,
         "texts_sha256": histories_sha256(user_tokens, histories, dataset),
         "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
-        "encoder": expected_encoder(settings.encoder),
+        "encoder": expected_encoder(settings.encoder, items.source.provenance),
         "generator_identity": identity(generator),
         "history_tokens": settings.history_tokens,
         "profiler": profiles.profiler_settings(settings.profile_clusters) if hierarchical else None,
         "made_of_items": {
-            "titles_sha256": store.hash_strings(items.titles()),
+            "titles_sha256": store.hash_strings(words.titles),
+            **shown_words(prompts.values(), words, dataset.domain_names),
             "matrix_sha256": items.source.provenance["matrix_sha256"] if hierarchical else None,
             "permute_seed": settings.permute_seed,
         },
+        **weights_at_hand(generator),
     }
-
-
-def profile_set_name(expected: dict[str, Any]) -> str:
-    """Every model, wording and split has a set of its own, so that they do not replace each other's."""
-    digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{store.slug(expected['encoder']['name'])}-llm-{digest}"
 
 
 def ask_profiles(
@@ -111,14 +110,6 @@ def ask_profiles(
         return write_flat(asking, prompts, words, histories, user_tokens, dataset.domain_names, settings.history_tokens)
     labels = items.by_id(profiles.cluster_items(items.source.matrix, settings.profile_clusters), -1)
     return write_hierarchical(asking, prompts, words, histories, user_tokens, labels, settings.history_tokens)
-
-
-def stored_answers(settings: FeatureSettings, kind: str, name: str) -> dict[str, Any] | None:
-    """The report of a stored set on its answers; None without such a set."""
-    if not store.feature_set_exists(settings.features_dir, kind, name):
-        return None
-    sidecar = store.read_sidecar(store.feature_paths(settings.features_dir, kind, name)[1])
-    return {"given_up": 0} | (sidecar.get("answers") or {})
 
 
 def encoded_texts(settings: FeatureSettings, texts: Sequence[str]) -> np.ndarray:

@@ -19,7 +19,6 @@ from recbole_cdsr.llm.generator import Answer, ChatRequest
 from recbole_cdsr.llm.history_texts import HistoryTexts, ItemWords
 from recbole_cdsr.llm.name_parsing import visible_text
 from recbole_cdsr.llm.profiles import LATEST_PER_CLUSTER, latest_in_clusters
-from recbole_cdsr.llm.tokens import TokenCounter
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def write_hierarchical(
     """
     analyser, summariser = prompts["analyser"], prompts["summariser"]
     clusters = latest_in_clusters(item_cluster, histories, LATEST_PER_CLUSTER)
-    texts = HistoryTexts(analyser, words, TokenCounter(asking.generator.count_tokens))
+    texts = HistoryTexts(analyser, words, asking.cutting_counter())
     lists = texts.lists(clusters.item_pointers, clusters.item_ids, history_tokens)  # [G]
     owner = np.repeat(np.arange(len(users)), np.diff(clusters.user_pointers)).tolist()  # [G]
     requests = [
@@ -109,7 +108,7 @@ def write_flat(
     Parameters as `write_hierarchical`; `prompts` needs `profile`.
     """
     prompt = prompts["profile"]
-    texts = HistoryTexts(prompt, words, TokenCounter(asking.generator.count_tokens))
+    texts = HistoryTexts(prompt, words, asking.cutting_counter())
     item_ids = np.asarray(histories.item_ids, dtype=np.int64)
     lists = texts.lists(histories.pointers, item_ids, history_tokens)  # [U]
     asked = [user for user, history in enumerate(lists) if history]
@@ -144,4 +143,5 @@ def _report(histories: Histories, written: list[str], asking: Asking, answers: S
         "refused": sum(answer.refused for answer in answers),
         "truncated": sum(answer.truncated for answer in answers),
         "given_up": asking.given_up,
+        "kinds": asking.kinds,
     }

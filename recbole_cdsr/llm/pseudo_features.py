@@ -20,14 +20,18 @@ from recbole_cdsr.llm import store
 from recbole_cdsr.llm.history_texts import histories_sha256
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.pseudo_items import NamedPairs, PseudoItems
-from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, is_complete, llm_pseudo_items
+from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, llm_pseudo_items
 from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
 from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
+from recbole_cdsr.llm.spending import spent_together
+from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
+from recbole_cdsr.llm.written_sets import written_set_name
 
 _USERS_NAMED = 20
 
 
+@spent_together()
 def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None) -> PseudoItems:
     """Pseudo items of a dataset's single-domain users; what its lazy `pseudo_items` calls.
 
@@ -63,13 +67,13 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
     expected = _expected(settings, dataset, items, items.titles(), histories, user_tokens)
     name = _set_name(settings, expected)
     word = "reused"
-    if not is_complete(settings, name):
+    if not _is_complete(settings, name):
         store.check_writable(settings.features_dir)
         # What an LLM writes is shared out among the processes that ask it, so that none has to wait.
         by_llm = settings.pseudo_generator == "llm"
         alone = nullcontext() if by_llm else store.sole_maker(settings.features_dir, "pseudo", name)
         with alone:
-            if by_llm or not is_complete(settings, name):  # else made while this one waited
+            if by_llm or not _is_complete(settings, name):  # else made while this one waited
                 started = time.perf_counter()
                 _make(settings, dataset, items, histories, user_tokens, name, expected)
                 word = f"made in {time.perf_counter() - started:.0f} s"
@@ -86,6 +90,12 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
         names=names,
         provenance=provenance,
     )
+
+
+def _is_complete(settings: FeatureSettings, name: str) -> bool:
+    """Whether a set is stored and nothing is to be asked for it."""
+    stored = stored_answers(settings, "pseudo", name)
+    return stored is not None and to_ask(settings, stored) is None
 
 
 def _make(
@@ -143,13 +153,14 @@ def _expected(
         "min_names": settings.pseudo_min_names,
     }
     by_llm = settings.pseudo_generator == "llm"
-    return common | (expected_llm_pseudo(settings, items) if by_llm else _expected_retrieval(settings, items))
+    return common | (expected_llm_pseudo(settings, dataset, items) if by_llm else _expected_retrieval(settings, items))
 
 
 def _set_name(settings: FeatureSettings, expected: dict[str, Any]) -> str:
+    if settings.pseudo_generator == "llm":
+        return written_set_name(settings.features_dir, "pseudo", expected)
     digest = hashlib.sha256(json.dumps(expected, sort_keys=True).encode()).hexdigest()[:8]
-    who = "llm-" if settings.pseudo_generator == "llm" else ""
-    return f"{store.slug(expected['encoder']['name'])}-{who}{digest}"
+    return f"{store.slug(expected['encoder']['name'])}-{digest}"
 
 
 def _expected_retrieval(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:

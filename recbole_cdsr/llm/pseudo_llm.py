@@ -10,8 +10,8 @@ import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm import store
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.history_texts import shown_words
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.pseudo_items import NamedPairs
@@ -19,7 +19,7 @@ from recbole_cdsr.llm.pseudo_writing import PseudoLimits, WrittenPseudoItems, wr
 from recbole_cdsr.llm.settings import FeatureSettings
 
 
-def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str, Any]:
+def expected_llm_pseudo(settings: FeatureSettings, dataset: Any, items: ItemTable) -> dict[str, Any]:
     """What the sidecar of an LLM's set must say besides what every set of pseudo items says.
 
     Raises
@@ -30,9 +30,10 @@ def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str
     generator = settings.generator_settings()
     require_llm(generator, "pseudo items")
     prompts = settings.chat_prompts(*_tasks(settings))
+    words = items.words(dataset.item_domain, dataset.domain_names)
     return {
         "prompt_version": ", ".join(prompt.version for prompt in prompts.values()),
-        "encoder": expected_encoder(settings.encoder),
+        "encoder": expected_encoder(settings.encoder, items.source.provenance),
         "how": "every name encoded",
         "generator_identity": identity(generator),
         "asked_with": {
@@ -42,7 +43,12 @@ def expected_llm_pseudo(settings: FeatureSettings, items: ItemTable) -> dict[str
             "max_names": settings.pseudo_max_names,
             "extraction": settings.pseudo_extraction,
         },
-        "made_of_items": {"matrix_sha256": None, "permute_seed": settings.permute_seed},
+        "made_of_items": {
+            "matrix_sha256": None,
+            "permute_seed": settings.permute_seed,
+            **shown_words(prompts.values(), words, dataset.domain_names),
+        },
+        **weights_at_hand(generator),
     }
 
 
@@ -115,11 +121,3 @@ def llm_pseudo_items(
 
 def _tasks(settings: FeatureSettings) -> tuple[str, ...]:
     return ("generate", "extract") if settings.pseudo_extraction == "llm" else ("generate",)
-
-
-def is_complete(settings: FeatureSettings, name: str) -> bool:
-    """Whether a set is stored and no request of it was given up."""
-    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
-        return False
-    sidecar = store.read_sidecar(store.feature_paths(settings.features_dir, "pseudo", name)[1])
-    return not (sidecar.get("answers") or {}).get("given_up")

@@ -19,7 +19,6 @@ from recbole_cdsr.llm.generator import Answer, ChatRequest
 from recbole_cdsr.llm.history_texts import HistoryTexts, ItemWords
 from recbole_cdsr.llm.name_parsing import item_names
 from recbole_cdsr.llm.pseudo_items import DomainUse, NamedPairs, in_domain_items
-from recbole_cdsr.llm.tokens import TokenCounter
 from recbole_cdsr.ranges import expand_ranges
 
 
@@ -135,6 +134,7 @@ def write_pseudo_items(
         "truncated": sum(answer.truncated for answer in texts.values()),
         "names_from_first_answer": parsed_raw,
         "given_up": asking.given_up,
+        "kinds": asking.kinds,
     }
     joined, names = _joined(pairs, named)
     return WrittenPseudoItems(joined, names, report)
@@ -174,7 +174,7 @@ def _questions(
 ) -> tuple[list[tuple[int, int, int]], list[list[dict[str, str]] | None]]:
     """(user, own domain, other domain) of each pair, and its chat; None where there is nobody for an example."""
     use = DomainUse(histories, item_domain, len(domain_names))
-    texts = HistoryTexts(prompt, words, TokenCounter(asking.generator.count_tokens))
+    texts = HistoryTexts(prompt, words, asking.cutting_counter())
     share = max(1, limits.history_tokens // (2 * max(1, limits.shots)))
     lists = {}  # (domain, budget) -> a list per user
     for domain in range(len(domain_names)):

@@ -61,9 +61,9 @@ class RequestLimits:
     prices : Prices or None
         What tokens cost; None reckons no costs.
     max_cost : float or None
-        What the run may spend; needs `prices`.
+        What the run may spend, together with all else that `spending.spent_together` holds; needs `prices`.
     max_completion_tokens : int
-        The longest answer, for the cost a request may have at most.
+        The longest answer, for the cost a request may have at most, where the request itself does not name one.
     ask_again : frozenset of {"empty", "truncated", "refused"}
         Kinds of kept answers that are asked for again.
     show_progress : bool

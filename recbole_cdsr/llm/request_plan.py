@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recbole_cdsr.llm.generator import ChatRequest, OfflineGenerator, TextGenerator
 from recbole_cdsr.llm.request_limits import Prices, RequestLimits
 from recbole_cdsr.llm.request_runner import chat_entries
 from recbole_cdsr.llm.response_cache import CacheEntry, ResponseCache
-from recbole_cdsr.llm.tokens import TokenCounter
+from recbole_cdsr.llm.tokens import TokenCounter, longest_answer
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class RequestPlan:
         If every answer is as long as it may be.
     prices : Prices or None
         None reckons no costs.
+    bounded : bool
+        Whether the requests say how long an answer may be; else `most_completion_tokens` supposes it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class RequestPlan:
     usual_completion_tokens: int | None
     most_completion_tokens: int
     prices: Prices | None
+    bounded: bool = True
 
     @property
     def most_cost(self) -> float | None:
@@ -71,11 +74,12 @@ class RequestPlan:
         usual = (
             "" if self.usual_completion_tokens is None else f", {self.usual_completion_tokens:,} if as long as before"
         )
+        unbounded = "" if self.bounded else ", if none is longer than llm_max_new_tokens, which the requests do not say"
         lines = [
             f"{self.name}: {self.total:,} requests, {self.distinct:,} different: {self.known:,} known{elsewhere}, "
             f"{self.missing:,} to ask{waiting}",
             f"  prompts: {self.prompt_tokens:,} tokens ({how})",
-            f"  answers: at most {self.most_completion_tokens:,} tokens{usual}",
+            f"  answers: at most {self.most_completion_tokens:,} tokens{usual}{unbounded}",
         ]
         if self.most_cost is None:
             lines.append("  cost: set llm_price_prompt and llm_price_completion (per million tokens) to see it")
@@ -112,16 +116,18 @@ def plan_requests(
         count = len(requests)
         return RequestPlan(generator.name, count, count, count, 0, 0, 0, 0, False, None, 0, limits.prices)
     counter = TokenCounter(generator.count_tokens)
+    longest = longest_answer(generator.parameters)
     versions = sorted({request.prompt_version for request in requests})
-    return plan_entries(
+    plan = plan_entries(
         generator.name,
         chat_entries(generator, requests),
         cache,
         limits,
         counter,
-        limits.max_completion_tokens,
+        limits.max_completion_tokens if longest is None else longest,
         versions,
     )
+    return replace(plan, bounded=longest is not None)
 
 
 def plan_entries(

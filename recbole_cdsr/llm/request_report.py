@@ -30,6 +30,8 @@ class RequestReport:
         Answered now; calls that answered them; calls that had to be repeated.
     empty, truncated, refused : int
         Among all answers, cached or new: blank, cut off at the token limit, withheld by a content filter.
+    in_vain : int
+        Among the cached: asked again without an answer, so that the former one stays.
     given_up : list of GivenUp
         Not answered; the next run asks them again.
     prompt_tokens, completion_tokens : int
@@ -52,6 +54,7 @@ class RequestReport:
     empty: int = 0
     truncated: int = 0
     refused: int = 0
+    in_vain: int = 0
     given_up: list[GivenUp] = field(default_factory=list)
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -79,6 +82,7 @@ class RequestReport:
             (self.truncated, "cut off at the token limit"),
             (self.refused, "withheld by a content filter"),
             (self.retries, "calls repeated"),
+            (self.in_vain, "asked again in vain, whose former answer stays"),
             (len(self.given_up), "given up"),
         )
         text = f"{self.distinct:,} requests: {', '.join(parts)}"

@@ -3,39 +3,24 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Sequence
 
-from tqdm import tqdm
-
-from recbole_cdsr.errors import CDSRError, FeatureError
+from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.generator import (
-    Answer,
     ChatRequest,
     OfflineGenerator,
     TextGenerator,
     request_key,
-    without_reasoning,
 )
 from recbole_cdsr.llm.interrupts import first_interrupt_noted
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_report import RequestOutcome, RequestReport
-from recbole_cdsr.llm.request_workers import Result, Task, WorkerPool
-from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp, ResponseCache
-from recbole_cdsr.llm.tokens import TokenCounter, estimated_tokens
+from recbole_cdsr.llm.request_run import Asker, BudgetReachedError, Run
+from recbole_cdsr.llm.response_cache import CacheEntry, ResponseCache
+from recbole_cdsr.llm.tokens import TokenCounter, longest_answer
 
-_LOOK_AT_OTHERS_SECONDS = 0.3
-# So many requests given up one after another, and none answered in between: it is the service, not the requests.
-_HOPELESS = 10
-
-
-class BudgetReachedError(FeatureError):
-    """The run has spent what it may; what was answered is kept."""
+__all__ = ["Asker", "BudgetReachedError", "ask_all", "chat_entries", "run_requests"]
 
 
 def run_requests(
@@ -67,11 +52,14 @@ def run_requests(
 
     Raises
     ------
+    ConfigError
+        `max_cost` is set, and the generator's parameters do not say how long an answer may be.
     FeatureError
         The service refuses the key or does not know the model; nothing is answered at all; the cache cannot be
         written; `BudgetReachedError` when `max_cost` is reached. What was answered before is kept.
     KeyboardInterrupt
-        After Ctrl-C, when the answers on their way have come and are kept; at once after a second one.
+        After Ctrl-C, when the answers on their way have come and are kept; at once after a second one. `SystemExit`
+        likewise after SIGTERM.
     """
     limits = limits or RequestLimits()
     if isinstance(generator, OfflineGenerator):
@@ -79,12 +67,19 @@ def run_requests(
         return RequestOutcome(answers, RequestReport(total=len(requests), distinct=len(requests), asked=len(requests)))
     entries = chat_entries(generator, requests)
     counter = TokenCounter(generator.count_tokens)
+    longest = longest_answer(generator.parameters)
+    if longest is None and limits.max_cost is not None:
+        raise ConfigError(
+            f"llm_max_cost is set, but a request to {generator.name} does not say how long its answer may be, so that "
+            "nobody knows what it costs at most; name max_tokens or max_completion_tokens in llm_extra_parameters, or "
+            "remove llm_max_cost."
+        )
     asker = Asker(
         name=generator.name,
         ask=generator.generate,
         batch_size=generator.batch_size,
         concurrency=generator.concurrency,
-        most_tokens=lambda entry: (counter.count(entry.content), limits.max_completion_tokens),
+        most_tokens=lambda entry: (counter.count(entry.content), longest or limits.max_completion_tokens),
     )
     return ask_all(asker, entries, cache, limits)
 
@@ -105,33 +100,10 @@ def chat_entries(generator: TextGenerator, requests: Sequence[ChatRequest]) -> l
     ]
 
 
-@dataclass(frozen=True)
-class Asker:
-    """Whatever answers the contents of cache entries: a generator, an embeddings service.
-
-    Attributes
-    ----------
-    name : str
-        For the log.
-    ask : callable
-        From contents to one answer each.
-    batch_size, concurrency : int
-        Contents in one call, calls at once.
-    most_tokens : callable
-        The tokens one entry takes at most: of its prompt, and of its answer.
-    """
-
-    name: str
-    ask: Callable[[Sequence[Any]], list[Answer]]
-    batch_size: int
-    concurrency: int
-    most_tokens: Callable[[CacheEntry], tuple[int, int]]
-
-
 def ask_all(asker: Asker, entries: Sequence[CacheEntry], cache: ResponseCache, limits: RequestLimits) -> RequestOutcome:
     """What `run_requests` does, for anything that can be asked."""
     distinct = {entry.key: entry for entry in entries}
-    run = _Run(asker, distinct, cache, limits)
+    run = Run(asker, distinct, cache, limits)
     run.report.total, run.report.distinct = len(entries), len(distinct)
     try:
         with first_interrupt_noted() as interrupts:
@@ -142,259 +114,3 @@ def ask_all(asker: Asker, entries: Sequence[CacheEntry], cache: ResponseCache, l
         if run.report.given_up:
             logging.getLogger().warning(run.report.describe_given_up())
     return RequestOutcome([run.answers[entry.key] for entry in entries], run.report)
-
-
-class _Run:
-    """One run of `ask_all`."""
-
-    def __init__(
-        self, asker: Asker, distinct: dict[str, CacheEntry], cache: ResponseCache, limits: RequestLimits
-    ) -> None:
-        self.asker, self.cache, self.limits = asker, cache, limits
-        self.report = RequestReport(cost=None if limits.prices is None else 0.0)
-        self.started = time.perf_counter()
-        self.answers: dict[str, Answer] = {}
-        self._entries = distinct
-        self._reserved = 0.0
-        self._hopeless = 0
-        self._ready: deque[Task] = deque()  # claimed by this run, not handed to a thread yet
-        self._others: list[CacheEntry] = []  # claimed by another run
-        self._unstored: list[tuple[CacheEntry, Answer]] = []
-        self._fault: BaseException | None = None
-        missing = self._look_up()
-        # Long ones first: a local model that has not the memory for them says so at once.
-        if asker.batch_size > 1:
-            missing.sort(key=_length, reverse=True)
-        self._pending = deque(missing)
-
-    def _look_up(self) -> list[CacheEntry]:
-        """Take what the cache has; the entries it lacks, in order."""
-        again = self.limits.ask_again
-        shard = self.limits.shard
-        missing = []
-        known = self.cache.get(list(self._entries))
-        for key, entry in self._entries.items():
-            answer = known.get(key)
-            if answer is not None and not again & answer.kinds:
-                self._take(key, answer)
-            elif shard is not None and not shard.holds(key):
-                self.report.not_in_shard += 1
-                self.answers[key] = Answer(None, error=f"not in shard {shard}")
-            else:
-                missing.append(entry)
-        repeated = [entry.key for entry in missing if entry.key in known]
-        if repeated:
-            self.cache.forget(repeated)
-        waiting = self.cache.exported([entry.key for entry in missing])
-        if waiting:
-            logging.getLogger().warning(
-                f"{len(waiting):,} of the requests stand in a batch file whose results have not been imported, and "
-                "are asked (and paid for) now all the same."
-            )
-        return missing
-
-    def _take(self, key: str, answer: Answer) -> None:
-        if answer.text is not None:
-            answer = replace(answer, text=without_reasoning(answer.text))
-        self.answers[key] = answer
-        self.report.judge(answer)
-        if answer.cached:
-            self.report.cached += 1
-
-    def go(self, interrupts: list[int]) -> None:
-        if not self._pending:
-            return
-        log = logging.getLogger()
-        log.info(
-            f"{self.asker.name}: asking {len(self._pending):,} of {self.report.distinct:,} requests, "
-            f"{self.asker.concurrency} at once …"
-        )
-        pool = WorkerPool(self.asker.ask, self.asker.concurrency, self.limits)
-        bar = tqdm(
-            total=self.report.distinct - self.report.not_in_shard,
-            initial=self.report.cached,
-            desc=self.asker.name[-40:],
-            unit=" requests",
-            disable=not self.limits.show_progress,
-        )
-        stopping = False
-        try:
-            while True:
-                if not stopping:
-                    with self._noting_faults():
-                        self._feed(pool)
-                    if self._fault or interrupts:
-                        stopping = True
-                        self._stop(pool, bool(interrupts))
-                if pool.outstanding:
-                    self._handle(pool, pool.results(0.2))
-                elif stopping or not (self._pending or self._ready or self._others):
-                    break
-                elif not (self._pending or self._ready):
-                    self._look_at_others()
-                bar.update(self.report.cached + self.report.asked - bar.n)
-                with self._noting_faults():
-                    self.cache.renew()
-            self._store([])  # what could not be stored before
-        finally:
-            bar.close()
-            pool.close()
-            self._leave()
-        if self._fault is not None:
-            raise self._fault
-        if interrupts:
-            raise KeyboardInterrupt
-        if self.report.given_up and not self.report.asked and not self.report.cached:
-            raise FeatureError(f"{self.asker.name} answered none of the requests: {self.report.describe_given_up(1)}")
-
-    @contextmanager
-    def _noting_faults(self) -> Iterator[None]:
-        """A fault of the cache stops the asking, and the answers on their way are waited for all the same."""
-        try:
-            yield
-        except CDSRError as error:
-            self._fault = self._fault or error
-
-    def _feed(self, pool: WorkerPool) -> None:
-        """Hand as much to the threads as they can take, and one more for each."""
-        while pool.outstanding < 2 * self.asker.concurrency:
-            if not self._ready and not self._claim():
-                return
-            task = self._ready[0]
-            if self.limits.max_cost is not None and self._spent() + self._reserved + task.most > self.limits.max_cost:
-                if not pool.outstanding:
-                    left = sum(len(task.entries) for task in self._ready) + len(self._pending) + len(self._others)
-                    self._fault = BudgetReachedError(
-                        f"The next request could exceed llm_max_cost={self.limits.max_cost:g}: {self._spent():.4f} was "
-                        f"spent on {self.report.asked:,} answers, which are kept, {left:,} requests are left; run the "
-                        "same command again to spend as much once more, or raise llm_max_cost."
-                    )
-                return  # what is on its way may turn out to be cheaper
-            self._ready.popleft()
-            self._reserved += task.most
-            pool.submit(task)
-
-    def _claim(self) -> bool:
-        """Claim the next requests that no other run is asking; False when none are left."""
-        size = self.asker.batch_size
-        while self._pending:
-            chunk = [self._pending.popleft() for _ in range(min(len(self._pending), size * self.asker.concurrency))]
-            mine, others = self.cache.claim([entry.key for entry in chunk])
-            self._others += [self._entries[key] for key in others]
-            answered = {entry.key for entry in chunk}.difference(mine, others)
-            for key, answer in self.cache.get(list(answered)).items():
-                self._take(key, answer)
-            for start in range(0, len(mine), size):
-                self._ready.append(self._task([self._entries[key] for key in mine[start : start + size]]))
-            if mine:
-                return True
-        return False
-
-    def _task(self, entries: list[CacheEntry]) -> Task:
-        prices = self.limits.prices
-        if prices is None or self.limits.max_cost is None:
-            return Task(entries)
-        return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries))
-
-    def _spent(self) -> float:
-        return self.report.cost or 0.0
-
-    def _look_at_others(self) -> None:
-        """See whether another run has answered what it claimed, has given it up, or is gone."""
-        time.sleep(_LOOK_AT_OTHERS_SECONDS)
-        self._pending.extend(self._others)
-        self._others.clear()
-
-    def _handle(self, pool: WorkerPool, results: list[Result]) -> None:
-        arrived: list[tuple[CacheEntry, Answer]] = []
-        given_up: list[GivenUp] = []
-        for result in results:
-            self._reserved -= result.task.most
-            self.report.retries += result.retries
-            if result.answers is not None:
-                self.report.calls += 1
-                for entry, answer in zip(result.task.entries, result.answers, strict=True):
-                    if answer.answered:
-                        arrived.append((entry, answer))
-                    else:
-                        given_up.append(GivenUp(entry.key, entry.label, answer.error or "no answer"))
-            elif result.fault is not None:
-                self._fault = self._fault or result.fault
-            elif result.given_up is not None and result.divisible:
-                self._divide(result)
-            elif result.given_up is not None:
-                given_up += [GivenUp(entry.key, entry.label, result.given_up) for entry in result.task.entries]
-        self._store(arrived)
-        for result in results:
-            result.stored.set()
-        self._give_up(given_up, bool(arrived))
-
-    def _divide(self, result: Result) -> None:
-        """One of several requests in a call is refused: ask them in halves, until it stands alone."""
-        entries = result.task.entries
-        half = len(entries) // 2
-        self._ready.extend([self._task(entries[:half]), self._task(entries[half:])])
-
-    def _store(self, arrived: list[tuple[CacheEntry, Answer]]) -> None:
-        arrived = self._unstored + arrived
-        if not arrived:
-            return
-        try:
-            self.cache.store(arrived)
-        except FeatureError as error:
-            # Nothing more is asked; once more is tried when the answers on their way are there.
-            lost = f"{len(arrived):,} answers that were paid for are not in it"
-            self._fault = FeatureError(f"{str(error).rstrip('.')}; {lost}.")
-            self._unstored = arrived
-            return
-        self._unstored = []
-        for entry, answer in arrived:
-            self._count(entry, answer)
-
-    def _count(self, entry: CacheEntry, answer: Answer) -> None:
-        report = self.report
-        self._take(entry.key, answer)
-        report.asked += 1
-        prompt, completion = answer.prompt_tokens, answer.completion_tokens
-        if prompt is None or completion is None:
-            report.estimated_tokens = True
-            prompt = self.asker.most_tokens(entry)[0] if prompt is None else prompt
-            completion = estimated_tokens(answer.text or "") if completion is None else completion
-        report.prompt_tokens += prompt
-        report.completion_tokens += completion
-        if self.limits.prices is not None:
-            report.cost = (report.cost or 0.0) + self.limits.prices.cost(prompt, completion)
-
-    def _give_up(self, given_up: list[GivenUp], answered: bool) -> None:
-        self._hopeless = 0 if answered else self._hopeless + len(given_up)
-        if not given_up:
-            return
-        for entry in given_up:
-            self.answers[entry.key] = Answer(None, error=f"given up: {entry.reason}")
-        self.report.given_up += given_up
-        with self._noting_faults():
-            self.cache.give_up(given_up)
-        if self._hopeless >= _HOPELESS and self._fault is None:
-            self._fault = FeatureError(
-                f"{self._hopeless} requests to {self.asker.name} in a row were given up ({given_up[-1].reason}); see "
-                "to that and run the same command again, what was answered is kept."
-            )
-
-    def _stop(self, pool: WorkerPool, interrupted: bool) -> None:
-        pool.stop_asking()
-        if interrupted and pool.outstanding:
-            text = f"Interrupted: waiting for {pool.outstanding} answers on their way; Ctrl-C again leaves them."
-            logging.getLogger().warning(text)
-
-    def _leave(self) -> None:
-        """Give claims back, unless the cache itself is the trouble."""
-        try:
-            self.cache.release()
-        except CDSRError:
-            if self._fault is None and sys.exc_info()[0] is None:
-                raise
-
-
-def _length(entry: CacheEntry) -> int:
-    content = entry.content
-    return len(content) if isinstance(content, str) else sum(len(message["content"]) for message in content)

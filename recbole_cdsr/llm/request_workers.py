@@ -30,6 +30,8 @@ class Result:
 
     Attributes
     ----------
+    refused, divisible : bool
+        Whether it is given up because one of its requests will never be answered; whether there are several.
     stored : threading.Event
         To be set when the answers are on the disk: only then does the thread ask the next.
     """
@@ -37,6 +39,7 @@ class Result:
     task: Task
     answers: list[Answer] | None = None
     given_up: str | None = None
+    refused: bool = False
     divisible: bool = False
     fault: BaseException | None = None
     retries: int = 0
@@ -132,7 +135,7 @@ class WorkerPool:
             try:
                 answers = self._ask([entry.content for entry in entries])
             except RequestRefusedError as error:
-                result.given_up, result.divisible = str(error), len(entries) > 1
+                result.given_up, result.refused, result.divisible = str(error), True, len(entries) > 1
                 return
             except RetryLaterError as error:
                 if attempt == self._limits.max_attempts:

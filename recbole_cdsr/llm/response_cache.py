@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +19,10 @@ import numpy as np
 
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import request_claims
-from recbole_cdsr.llm.generator import Answer
+from recbole_cdsr.llm.cache_file import CacheFile, now
+from recbole_cdsr.llm.generator import Answer, spoken
 
-FORMAT = 1
 _CHUNK = 500  # keys in one query; SQLite takes 999 variables in its oldest builds
-_BUSY_SECONDS = 60.0
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS answers (
-    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
-    prompt_version TEXT NOT NULL, request TEXT NOT NULL, text TEXT, vector BLOB,
-    prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason TEXT, date TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS former (
-    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
-    prompt_version TEXT NOT NULL, request TEXT NOT NULL, text TEXT, vector BLOB,
-    prompt_tokens INTEGER, completion_tokens INTEGER, finish_reason TEXT, date TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS given_up (
-    key TEXT PRIMARY KEY, label TEXT NOT NULL, reason TEXT NOT NULL, times INTEGER NOT NULL, date TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS exported (
-    key TEXT PRIMARY KEY, backend TEXT NOT NULL, model TEXT NOT NULL, parameters TEXT NOT NULL,
-    prompt_version TEXT NOT NULL, request TEXT NOT NULL, label TEXT NOT NULL, file TEXT NOT NULL, date TEXT NOT NULL);
-""" + request_claims.SCHEMA.lstrip()
 
 
 @dataclass(frozen=True)
@@ -73,11 +54,22 @@ class CacheEntry:
 
 @dataclass(frozen=True)
 class GivenUp:
-    """A request without an answer: the next run asks it again."""
+    """A request without an answer: the next run asks it again.
+
+    Attributes
+    ----------
+    key, label
+        As of its `CacheEntry`.
+    reason : str
+        Part of a sentence.
+    refused : bool
+        The backend will never answer it: it is too long, malformed, ... What is made of answers need not wait for it.
+    """
 
     key: str
     label: str
     reason: str
+    refused: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -111,64 +103,20 @@ class ResponseCache:
     def __init__(self, path: str | os.PathLike[str], read_only: bool = False) -> None:
         self.path = Path(path)
         self.read_only = read_only
-        with self._worded("opened" if read_only else "written"):
-            if read_only:
-                there = self.path.is_file()
-                self._database = self._connect(f"{self.path.absolute().as_uri()}?mode=ro" if there else ":memory:")
-                if not there:
-                    self._database.executescript(_SCHEMA)
-            else:
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._database = self._connect(f"{self.path.absolute().as_uri()}?mode=rwc")
-                self._prepare()
-            self._check_format()
+        self._file = CacheFile(path, read_only)
+        self._database = self._file.database
         self._claims = request_claims.RunClaims(self._database)
-
-    def _connect(self, uri: str) -> sqlite3.Connection:
-        # Transactions are begun by hand (isolation_level None); requests are made by threads, the cache by one only.
-        return sqlite3.connect(uri, uri=True, timeout=_BUSY_SECONDS, isolation_level=None)
-
-    def _prepare(self) -> None:
-        self._keep_a_write_ahead_log()
-        # A commit is the operating system's at once, which a killed process cannot undo; the disk's with checkpoints.
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        with self._writing():
-            for statement in _SCHEMA.strip().split(";\n"):
-                self._database.execute(statement)
-            self._database.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?)", (str(FORMAT),))
-            self._database.execute("INSERT OR REPLACE INTO meta VALUES ('opened', ?)", (_now(),))
-
-    def _keep_a_write_ahead_log(self) -> None:
-        """Readers and a writer at the same time; where the file system cannot, SQLite keeps its older journal.
-
-        While another process does the same to a new file, SQLite answers at once that it is locked instead of waiting.
-        """
-        deadline = time.monotonic() + _BUSY_SECONDS
-        while True:
-            try:
-                self._database.execute("PRAGMA journal_mode=WAL").fetchone()
-                return
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-
-    def _check_format(self) -> None:
-        found = self._database.execute("SELECT value FROM meta WHERE name = 'format'").fetchone()
-        if self.read_only and found is None and not self.path.is_file():
-            return
-        if found is None or found[0] != str(FORMAT):
-            raise FeatureError(
-                f"The response cache {self.path} has format {found[0] if found else 'unknown'}, and this version reads "
-                f"{FORMAT}; set llm_cache_file to another file."
-            )
 
     def close(self) -> None:
         """Give claims back and close the file."""
         with suppress(sqlite3.Error):
             if self._claims.enrolled:
                 self.release()
-        self._database.close()
+        self._file.close()
+
+    def checkpoint(self) -> None:
+        """Bring what was committed into the one file, so that a copy of it has all."""
+        self._file.checkpoint()
 
     def __enter__(self) -> ResponseCache:
         return self
@@ -179,25 +127,42 @@ class ResponseCache:
     # Answers
 
     def get(self, keys: Sequence[str]) -> dict[str, Answer]:
-        """The answers there are, by key, each marked as cached."""
+        """The answers there are, by key, each marked as cached and without reasoning, which only the file keeps.
+
+        Whoever reads kept answers sees the same text, so that questions made of them have the same keys.
+        """
         columns = "key, text, vector, prompt_tokens, completion_tokens, finish_reason"
         return {
-            key: Answer(
-                text,
-                prompt_tokens,
-                completion_tokens,
-                finish_reason,
-                _WITHHELD if finish_reason == "content_filter" and text is None else None,
-                cached=True,
-                vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+            key: spoken(
+                Answer(
+                    text,
+                    prompt_tokens,
+                    completion_tokens,
+                    finish_reason,
+                    _WITHHELD if finish_reason == "content_filter" and text is None else None,
+                    cached=True,
+                    vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+                )
             )
             for key, text, vector, prompt_tokens, completion_tokens, finish_reason in self._rows(
                 "answers", columns, keys
             )
         }
 
-    def store(self, answers: Iterable[tuple[CacheEntry, Answer]]) -> None:
-        """Commit answers in one transaction, and end the claims on them; where two runs got one, the first stays."""
+    def dates(self, keys: Sequence[str]) -> dict[str, str]:
+        """When each of the answers there are was stored."""
+        return dict(self._rows("answers", "key, date", keys))
+
+    def store(self, answers: Iterable[tuple[CacheEntry, Answer]], replacing: Collection[str] = ()) -> None:
+        """Commit answers in one transaction, and end the claims on them; where two runs got one, the first stays.
+
+        Parameters
+        ----------
+        answers
+            With what was asked.
+        replacing
+            Keys whose kept answer is put aside (into the table `former`) for the new one, in the same transaction.
+        """
         rows, keys = [], []
         for entry, answer in answers:
             vector = None if answer.vector is None else np.asarray(answer.vector, dtype="<f4").tobytes()
@@ -209,24 +174,21 @@ class ResponseCache:
                     answer.prompt_tokens,
                     answer.completion_tokens,
                     answer.finish_reason,
-                    _now(),
+                    now(),
                 )
             )
             keys.append((entry.key,))
-        with self._worded("written"), self._writing():
+        replaced = [key for key in keys if key[0] in replacing]
+        with self._file.worded("written"), self._file.writing():
+            # What was put aside before under the same key stays as well: all of it was paid for.
+            self._database.executemany(
+                "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", replaced
+            )
+            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
+            self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-            for table in ("claims", "given_up", "exported"):
+            for table in ("claims", "given_up", "unanswerable", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
-
-    def forget(self, keys: Sequence[str]) -> int:
-        """Put answers aside (into the table `former`), so that they are asked and paid for again.
-
-        Returns how many there were.
-        """
-        rows = [(key,) for key in keys]
-        with self._worded("written"), self._writing():
-            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", rows)
-            return self._database.executemany("DELETE FROM answers WHERE key = ?", rows).rowcount
 
     def content(self) -> list[CacheContent]:
         """What is there, by backend, model and prompt."""
@@ -262,20 +224,30 @@ class ResponseCache:
         """
         if not Path(other).is_file():
             raise FeatureError(f"There is no response cache {other}.")
-        with ResponseCache(other, read_only=True) as source:
+        with ResponseCache(other, read_only=True) as source, source._file.worded("read"):
             cursor = source._database.execute("SELECT * FROM answers")
             before = self._count("answers")
             while rows := cursor.fetchmany(1000):
-                with self._worded("written"), self._writing():
+                with self._file.worded("written"), self._file.writing():
+                    had = {row[0] for row in self._rows("answers", "key", [row[0] for row in rows])}
                     self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-                    keys = [(row[0],) for row in rows]
-                    self._database.executemany("DELETE FROM given_up WHERE key = ?", keys)
+                    new = [(row[0],) for row in rows if row[0] not in had]
+                    for table in ("given_up", "unanswerable", "exported"):
+                        self._database.executemany(f"DELETE FROM {table} WHERE key = ?", new)
         return self._count("answers") - before
 
     # Who asks what
 
-    def claim(self, keys: Sequence[str]) -> tuple[list[str], list[str]]:
+    def claim(self, keys: Sequence[str], outdated: Mapping[str, str] | None = None) -> tuple[list[str], list[str]]:
         """Take requests upon this run.
+
+        Parameters
+        ----------
+        keys
+            Wanted.
+        outdated
+            Of those that are asked again although they have an answer: when that one was stored. A request with a
+            newer one is answered.
 
         Returns
         -------
@@ -283,28 +255,33 @@ class ResponseCache:
             Keys that this run is to ask now, and keys that a living run is asking. Those in neither list have been
             answered meanwhile.
         """
-        with self._worded("written"), self._writing():
-            answered = {row[0] for row in self._rows("answers", "key", keys)}
+        with self._file.worded("written"), self._file.writing():
+            outdated = outdated or {}
+            answered = {key for key, date in self.dates(keys).items() if outdated.get(key) != date}
             return self._claims.take(keys, answered, dict(self._rows("claims", "key, run", keys)))
 
     def release(self, keys: Sequence[str] | None = None) -> None:
         """Give claims back; None means all of this run, which then takes its leave."""
-        with self._worded("written"), self._writing():
+        with self._file.worded("written"), self._file.writing():
             self._claims.release(keys)
 
     def renew(self) -> None:
         """Say that this run is alive, if it is time to."""
         if self._claims.renewal_is_due():
-            with self._worded("written"), self._writing():
+            with self._file.worded("written"), self._file.writing():
                 self._claims.enrol()
 
     def give_up(self, given_up: Sequence[GivenUp]) -> None:
         """Put requests on the list of those the next run asks again, and end the claims on them."""
-        with self._worded("written"), self._writing():
+        with self._file.worded("written"), self._file.writing():
             self._database.executemany(
                 "INSERT INTO given_up VALUES (?, ?, ?, 1, ?) ON CONFLICT (key) DO UPDATE SET "
                 "reason = excluded.reason, times = times + 1, date = excluded.date",
-                [(entry.key, entry.label, entry.reason, _now()) for entry in given_up],
+                [(entry.key, entry.label, entry.reason, now()) for entry in given_up],
+            )
+            self._database.executemany(
+                "INSERT OR REPLACE INTO unanswerable VALUES (?, ?, ?)",
+                [(entry.key, entry.reason, now()) for entry in given_up if entry.refused],
             )
             self._database.executemany("DELETE FROM claims WHERE key = ?", [(entry.key,) for entry in given_up])
 
@@ -314,14 +291,18 @@ class ResponseCache:
             GivenUp(*row) for row in self._database.execute("SELECT key, label, reason FROM given_up ORDER BY date")
         ]
 
+    def unanswerable(self, keys: Sequence[str]) -> dict[str, str]:
+        """Those of the requests that the backend said it will never answer, and why."""
+        return dict(self._rows("unanswerable", "key, reason", keys))
+
     # Batch files
 
     def note_export(self, entries: Sequence[CacheEntry], file: str) -> None:
         """Remember what the requests of a batch file were made from, for the import of their answers."""
-        with self._worded("written"), self._writing():
+        with self._file.worded("written"), self._file.writing():
             self._database.executemany(
                 "INSERT OR REPLACE INTO exported VALUES (?,?,?,?,?,?,?,?,?)",
-                [(*_filed(entry), entry.label, file, _now()) for entry in entries],
+                [(*_filed(entry), entry.label, file, now()) for entry in entries],
             )
 
     def exported(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
@@ -340,28 +321,6 @@ class ResponseCache:
             chunk = keys[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
             yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk).fetchall()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._database.execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                self._database.execute("ROLLBACK")
-            raise
-
-    @contextmanager
-    def _worded(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, sqlite3.Error) as error:
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise FeatureError(
-                f"The response cache {self.path} cannot be {verb} ({reason}); make its folder writable, or set "
-                "llm_cache_file to another file."
-            ) from None
 
 
 _WITHHELD = "withheld by a content filter"
@@ -382,7 +341,3 @@ def _json(content: Any) -> str:
     """Readable, but for half a character that UTF-8 cannot hold."""
     text = json.dumps(content, ensure_ascii=False)
     return json.dumps(content) if any("\ud800" <= sign <= "\udfff" for sign in text) else text
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

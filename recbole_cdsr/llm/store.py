@@ -373,7 +373,7 @@ def check_set(
     if not matrix_path.is_file():
         raise FeatureError(f"{matrix_path} is missing although its sidecar is there; {remedy}.")
     wanted = {"format": FORMAT, "kind": kind, "tokens_sha256": hash_strings(tokens), **(expected or {})}
-    differing = _first_difference(sidecar, wanted)
+    differing = first_difference(sidecar, wanted)
     if differing:
         field, stored, now = differing
         raise FeatureError(
@@ -391,13 +391,17 @@ def remedy_for(sidecar_path: Path) -> str:
     return f"delete {matrix_name} and {sidecar_path.name}, and the next run builds them anew"
 
 
-def _first_difference(
+def first_difference(
     stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = ""
 ) -> tuple[str, str, str] | None:
+    """The first field in which plain data is not as wanted: its name, what stands there, and what should.
+
+    Of a nested mapping the wanted keys are compared; a wanted None is not.
+    """
     for key, now in wanted.items():
         was = stored.get(key)
         if isinstance(now, Mapping):
-            nested = _first_difference(was if isinstance(was, Mapping) else {}, now, f"{prefix}{key}.")
+            nested = first_difference(was if isinstance(was, Mapping) else {}, now, f"{prefix}{key}.")
             if nested:
                 return nested
         elif now is not None and was != now:

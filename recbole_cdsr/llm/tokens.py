@@ -21,6 +21,14 @@ def estimated_tokens(text: str) -> int:
     return -(-latin // 4) + len(text) - latin
 
 
+def longest_answer(parameters: Mapping[str, Any]) -> int | None:
+    """The most tokens that a request with these parameters can be answered with; None where they name no bound."""
+    bounds = [parameters.get(name) for name in ("max_tokens", "max_completion_tokens", "max_new_tokens")]
+    whole = [bound for bound in bounds if isinstance(bound, int)]
+    answers = parameters.get("n")  # so many are written, of which the first is read
+    return max(whole) * (answers if isinstance(answers, int) and answers > 1 else 1) if whole else None
+
+
 class TokenCounter:
     """Counts prompts with a model's tokenizer, or estimates.
 

@@ -65,6 +65,7 @@ class TransformersGenerator:
     ) -> None:
         self.source = local_models.locate_model("llm_model", name_or_path)
         self.model = self.source.name
+        self.cuts_with: str | None = self.source.name
         self.device, self.device_map, self.batch_size = device, device_map, batch_size
         self.max_new_tokens, self.temperature = max_new_tokens, temperature
         self._local = local_models.OnFirstUse(

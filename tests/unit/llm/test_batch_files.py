@@ -105,6 +105,23 @@ def test_results_answer_the_run_whatever_their_order_and_nothing_is_asked_twice(
     assert (content.backend, content.model, content.prompt_version, content.answers) == ("openai", "m", "p-1", 10)
 
 
+def test_what_is_exported_again_keeps_its_former_answer_until_there_is_a_new_one(generator, cache, tmp_path):
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    again = RequestLimits(ask_again=frozenset({"truncated"}))
+    export_batch(file, generator, questions(3), cache)
+    lines = lines_of(file)
+    results.write_text("\n".join(result(line, completion("cut", "length")) for line in lines))
+    import_batch(results, cache)
+    assert export_batch(file, generator, questions(3), cache, again).requests == 3
+    assert [answer.text for answer in run_requests(generator, questions(3), cache).answers] == ["cut"] * 3
+    written = [result(lines[0], completion("whole")), result(lines[1], {"error": {"message": "oops"}}, 500)]
+    results.write_text("\n".join(written))
+    imported = import_batch(results, cache)
+    assert (imported.answered, imported.known, imported.in_vain, imported.failed) == (1, 0, 1, [])
+    assert [answer.text for answer in run_requests(generator, questions(3), cache).answers] == ["whole", "cut", "cut"]
+    assert import_batch(results, cache).known == 1  # the very same results once more
+
+
 def test_results_of_a_lost_cache_are_kept_all_the_same(generator, cache, tmp_path):
     with ResponseCache(tmp_path / "lost.sqlite") as lost:
         export_batch(tmp_path / "requests.jsonl", generator, questions(2), lost)

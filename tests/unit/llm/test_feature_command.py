@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -17,75 +16,16 @@ import pytest
 
 from recbole_cdsr.cli import main
 
-from .service import Received, Reply, Service, completion
+from .feature_dataset import DOMAINS, N_USERS, TARGETS, behave, llm
+from .service import Received, Reply, Service, embeddings
 
 REPOSITORY = Path(__file__).parents[3]
-DOMAINS = ("food", "tool", "book")
-N_ITEMS = 48
-TARGETS = ["food:47", "tool:47"]  # of everybody, and in nobody's training part
-N_USERS = 40
-
-
-def write_dataset(root: Path) -> Path:
-    """Every other user knows one domain, the others all three; leave-one-out."""
-    folder = root / "toy"
-    folder.mkdir(parents=True)
-    items = [f"{domain}:{i}\t{domain}\tTitle {domain}-{i}\n" for domain in DOMAINS for i in range(N_ITEMS)]
-    (folder / "toy.item").write_text("item_id:token\tdomain:token\ttitle:token_seq\n" + "".join(items))
-    rows = []
-    for user in range(N_USERS):
-        known = DOMAINS if user % 2 else DOMAINS[user // 2 % 3 : user // 2 % 3 + 1]
-        history = [f"{domain}:{user + i}" for i in range(4) for domain in known]
-        rows += [f"u{user}\t{item}\t{time}\n" for time, item in enumerate([*history, *TARGETS])]
-    (folder / "toy.inter").write_text("user_id:token\titem_id:token\ttimestamp:float\n" + "".join(rows))
-    return folder
-
-
-def behave(received: Received, nth: int) -> Reply:
-    if "domain" in received.asked and "items of the domain" in received.asked:
-        return Reply(completion("1. Kettle\n2. Toaster\n3. Oven"))
-    return Reply(completion("Somebody who likes this and that."))
-
-
-@pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("TEST_KEY", "sk-test")
-    monkeypatch.chdir(tmp_path)
-    write_dataset(tmp_path / "data")
-    return tmp_path / "data"
 
 
 @pytest.fixture
 def service() -> Iterator[Service]:
     with Service(behave) as service:
         yield service
-
-
-def llm(url: str, *more: str, style: str = "flat") -> list[str]:
-    return [
-        "--profile_generator=llm",
-        f"--profile_style={style}",
-        "--pseudo_generator=llm",
-        "--llm_generator=openai",
-        "--llm_model=m",
-        f"--llm_base_url={url}",
-        "--llm_api_key_env=TEST_KEY",
-        *more,
-    ]
-
-
-@pytest.fixture
-def features(data: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Run `features ACTION --dataset toy …`, expect success, return what it printed."""
-
-    def run(action: str, *arguments: str) -> str:
-        capsys.readouterr()
-        code = main(["features", action, "--dataset=toy", *arguments, f"--data_path={data}", "--show_progress=False"])
-        output = capsys.readouterr()
-        assert code == 0, output.err
-        return output.out
-
-    return run
 
 
 def sets(data: Path) -> list[str]:
@@ -160,31 +100,6 @@ def test_shards_ask_for_different_users_and_their_caches_are_joined(features, da
     assert len(service.requests) == asked
 
 
-def test_batch_files_go_out_and_come_back_step_by_step(features, data, tmp_path):
-    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
-    keys = llm("http://127.0.0.1:9/v1", "--what=pseudo")  # nobody listens there
-
-    def answer(text: str) -> int:
-        requests = [json.loads(line) for line in file.read_text().splitlines()]
-        lines = [
-            {"custom_id": request["custom_id"], "response": {"status_code": 200, "body": completion(text)}}
-            for request in reversed(requests)
-        ]
-        results.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        return len(requests)
-
-    said = features("build", *keys, "--batch-export", str(file))
-    assert "Pseudo items, generation: 40 requests were written" in said
-    assert answer("I would take a Kettle, a Toaster and an Oven.") == 40
-    said = features("build", *keys, "--batch-import", str(results), "--batch-export", str(file))
-    assert "40 results: 40 new answers" in said
-    assert "Pseudo items, names: " in said
-    assert answer("1. Kettle\n2. Toaster\n3. Oven") == 3  # one for each domain, for the first answers are equal
-    features("import", str(results))
-    assert "nothing is left to write" in features("build", *keys, "--batch-export", str(file))
-    assert "pseudo items: LLM m (3 examples); 40 single-domain" in features("build", *keys)
-
-
 def test_the_most_it_may_cost_holds_for_all_steps_together(data, service, capsys):
     prices = ["--llm_price_prompt=1000", "--llm_price_completion=1000", "--llm_max_new_tokens=20"]
     arguments = ["features", "build", "--dataset", "toy", "--what=profiles", f"--data_path={data}", *llm(service.url)]
@@ -194,6 +109,24 @@ def test_the_most_it_may_cost_holds_for_all_steps_together(data, service, capsys
     assert 0 < len(service.requests) < N_USERS
     spent = len(service.requests) * (10 + 4) * 1000 / 1e6
     assert spent <= 0.4
+
+
+def test_the_most_it_may_cost_holds_for_all_features_together(data, capsys):
+    def costly(received: Received, nth: int) -> Reply:
+        if received.path.endswith("/embeddings"):
+            return Reply(embeddings(received.asked))
+        return behave(received, nth)
+
+    prices = ["--llm_price_prompt=1000", "--llm_price_completion=1000", "--llm_max_new_tokens=20", "--max-cost=1.2"]
+    with Service(costly) as service:
+        encoder = ["--llm_encoder_backend=openai", "--llm_encoder=e"]
+        arguments = ["features", "build", "--dataset", "toy", f"--data_path={data}", *llm(service.url), *encoder]
+        assert main([*arguments, *prices, "--show_progress=False"]) == 2
+        texts = sum(len(received.asked) for received in service.requests if received.path.endswith("/embeddings"))
+        chats = sum(not received.path.endswith("/embeddings") for received in service.requests)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "by the steps before" in line
+    assert 0.9 < (5 * texts + 14 * chats) * 1000 / 1e6 <= 1.2
 
 
 @pytest.mark.parametrize("style", ["hierarchical", "flat"])

@@ -22,7 +22,7 @@ from recbole_cdsr.llm import build_item_features
 from recbole_cdsr.llm.feature_export import float32_texts, write_embeddings
 from recbole_cdsr.quick_start import create_dataset
 
-from .test_feature_command import N_USERS, write_dataset
+from .feature_dataset import N_USERS, write_dataset
 
 # RecBole by itself: what `get_preload_weight` gives for each token.
 BY_RECBOLE = """

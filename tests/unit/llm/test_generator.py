@@ -71,11 +71,13 @@ def test_kinds_of_answers():
         ("<think>hm, tea</think>\n\nLikes tea.", "Likes tea."),
         ("hm, tea</think>Likes tea.", "Likes tea."),  # templates that open the thoughts themselves
         ("<think>hm, te", ""),  # cut off while it was thinking
+        ("<think>tea</think>\n<think>or cof", ""),
         ("a < b and c > d", "a < b and c > d"),
     ],
 )
 def test_thoughts_of_a_reasoning_model_are_no_part_of_its_answer(text, rest):
     assert without_reasoning(text) == rest
+    assert without_reasoning(rest) == rest
 
 
 def test_the_generator_without_an_llm_says_so():

@@ -173,6 +173,38 @@ def test_a_truncated_answer_loses_its_last_half_name():
     assert item_names("1. Red Lamp", truncated=True) == ["Red Lamp"]
 
 
+@pytest.mark.parametrize(
+    "title", ["300: Rise of an Empire", "12 - Pack Blueberry Muffins", "24) Hours to Live", "7. Dream"]
+)
+@pytest.mark.parametrize("mark", ["", "- "])
+def test_a_title_that_begins_with_a_number_does_not_make_a_list_of_one(title, mark):
+    names = ["The Matrix", title, "Inception", "Gladiator"]
+    assert item_names("\n".join(mark + name for name in names)) == names
+    assert item_names("\n".join(f"{n}. {name}" for n, name in enumerate(names, start=1))) == names
+    assert item_names(f"Here they are:\n3. {names[0]}\n7. {title}\n9. {names[2]}") == [names[0], title, names[2]]
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        ('["Red Lamp", "Blue Lamp", "Gre', ["Red Lamp", "Blue Lamp"]),
+        ('Sure!\n```json\n["Red Lamp", "Blue [12 Pack] Lamp", "Gre [2', ["Red Lamp", "Blue [12 Pack] Lamp"]),
+        ('{"items": [{"name": "Red Lamp", "why": "x"}, {"name": "Bl', ["Red Lamp"]),
+        ('[{"name": "Red Lamp", "why": "x"}, {"name": "Blue Lamp", "wh', ["Red Lamp", "Blue Lamp"]),
+        ('["Red \\"Lamp\\"", "Blue Lamp",', ['Red "Lamp"', "Blue Lamp"]),
+        ('["Red Lamp", "Blue Lamp",]\nI hope it helps!', ["Red Lamp", "Blue Lamp"]),
+        ('["Red Lamp", "Blue Lamp"]', ["Red Lamp", "Blue Lamp"]),
+    ],
+)
+@pytest.mark.parametrize("truncated", [False, True])
+def test_json_that_breaks_off_gives_the_names_that_are_complete(answer, names, truncated):
+    assert item_names(answer, truncated=truncated) == names
+
+
+def test_several_json_values_are_lines():
+    assert len(item_names('["Red Lamp"]\n["Blue Lamp"]')) == 2
+
+
 def test_a_title_with_a_sentence_behind_it_is_the_title():
     sentence = "because people who choose good things for their kitchen tend to like this one " * 3
     assert item_names(f"1. Red Lamp - {sentence}\n2. Blue Lamp") == ["Red Lamp", "Blue Lamp"]

@@ -14,16 +14,14 @@ from pathlib import Path
 import pytest
 
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.generator import ChatRequest, OfflineGenerator
-from recbole_cdsr.llm.openai_generator import OpenAIGenerator
+from recbole_cdsr.llm.generator import OfflineGenerator
 from recbole_cdsr.llm.request_limits import Prices, RequestLimits, Shard
 from recbole_cdsr.llm.request_runner import BudgetReachedError, run_requests
 from recbole_cdsr.llm.response_cache import ResponseCache
+from recbole_cdsr.llm.spending import spent_together
 
+from .questions import QUICK, SECRET, generator_of, misbehave, questions
 from .service import Received, Reply, Service, completion, well_behaved
-
-QUICK = RequestLimits(max_attempts=4, first_wait=0.01, longest_wait=0.05)
-SECRET = "sk-this-is-a-secret-5f2c"
 
 
 @pytest.fixture
@@ -40,24 +38,6 @@ def cache(path):
 @pytest.fixture(autouse=True)
 def key_in_environment(monkeypatch) -> None:
     monkeypatch.setenv("TEST_KEY", SECRET)
-
-
-def generator_of(service: Service, concurrency: int = 4, **arguments) -> OpenAIGenerator:
-    arguments = {"timeout": 5.0, "max_new_tokens": 16} | arguments
-    return OpenAIGenerator("m", base_url=service.url, api_key_env="TEST_KEY", concurrency=concurrency, **arguments)
-
-
-def questions(count: int, version: str = "p-1") -> list[ChatRequest]:
-    return [ChatRequest([{"role": "user", "content": f"q{n}"}], version, f"user {n}") for n in range(count)]
-
-
-def misbehave(service: Service, **replies: Callable[[int], Reply]) -> None:
-    """Make a service answer some questions otherwise: from how often one was asked to the reply."""
-
-    def behave(received: Received, nth: int) -> Reply:
-        return replies[received.asked](nth) if received.asked in replies else well_behaved(received, nth)
-
-    service.behave = behave
 
 
 def first_then_well(first: Reply) -> Callable[[int], Reply]:
@@ -275,7 +255,7 @@ class TestCost:
 
     def test_stops_before_it_exceeds_the_most(self, service, cache):
         # At most a prompt of about 5 estimated tokens and 16 new ones: 37 millionths.
-        limits = RequestLimits(prices=self.PRICES, max_cost=200e-6, max_completion_tokens=16)
+        limits = RequestLimits(prices=self.PRICES, max_cost=200e-6)
         with pytest.raises(BudgetReachedError, match=r"llm_max_cost=0\.0002.*answers, which are kept"):
             run_requests(generator_of(service), questions(50), cache, limits)
         spent = len(service.requests) * 18e-6
@@ -283,6 +263,17 @@ class TestCost:
         kept = run_requests(generator_of(service), questions(50), cache, QUICK).report
         assert kept.cached == len(service.requests) - kept.asked
         assert kept.complete
+
+    def test_the_runs_of_one_command_draw_on_one_budget(self, service, cache):
+        limits = RequestLimits(prices=self.PRICES, max_cost=500e-6)
+        with spent_together():
+            assert run_requests(generator_of(service), questions(20), cache, limits).report.asked == 20
+            with pytest.raises(BudgetReachedError, match=r"which are kept \(and 0\.0004 by the steps before\)"):
+                run_requests(generator_of(service), questions(20, "p-2"), cache, limits)
+            assert 20 < len(service.requests) <= 500 / 18
+        before = len(service.requests)
+        assert run_requests(generator_of(service), questions(20, "p-3"), cache, limits).report.asked == 20
+        assert len(service.requests) == before + 20
 
     def test_a_service_that_counts_no_tokens_is_estimated_and_said_to_be(self, service, cache):
         reply = completion("four letters")
@@ -347,6 +338,18 @@ def test_an_interrupt_waits_for_the_answers_on_their_way_and_keeps_them(service,
     report = run_requests(generator_of(service, concurrency=3), questions(60), cache, QUICK).report
     assert report.cached == asked
     assert len(service.requests) == 60
+
+
+def test_a_sigterm_keeps_the_answers_on_their_way_too(service, cache):
+    service.seconds = 0.3
+    threading.Timer(0.45, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(SystemExit) as raised:
+        run_requests(generator_of(service, concurrency=3), questions(60), cache, QUICK)
+    assert raised.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    asked = len(service.requests)
+    assert 3 <= asked < 60
+    assert sum(content.answers for content in cache.content()) == asked
 
 
 def test_an_interrupt_ends_a_wait(service, cache):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -50,6 +51,16 @@ def test_answers_come_back_as_they_were(path):
         assert (content.answers, content.prompt_tokens, content.completion_tokens) == (3, 20, 4)
 
 
+def test_thoughts_are_kept_and_nobody_reads_them(path):
+    thinking = entry("thinking")
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("<think>tea?</think>\nLikes tea.")), (thinking, Answer("<think>tea?</think>"))])
+        found = cache.get([A.key, thinking.key])
+        assert found[A.key].text == "Likes tea."
+        assert found[thinking.key].kinds == {"empty"}
+    assert ("<think>tea?</think>",) in sqlite3.connect(path).execute("SELECT text FROM answers").fetchall()
+
+
 def test_half_a_character_can_be_kept(path):
     broken = replace(A, content=[{"role": "user", "content": "\ud83d"}])
     with ResponseCache(path) as cache:
@@ -65,13 +76,30 @@ def test_the_first_answer_stays(path):
         assert cache.get([A.key])[A.key].text == "first"
 
 
-def test_forgotten_answers_are_put_aside(path):
+def test_an_answer_that_is_replaced_is_put_aside(path):
     with ResponseCache(path) as cache:
         cache.store([(A, Answer("bad")), (B, Answer("good"))])
-        assert cache.forget([A.key, C.key]) == 1
-        assert set(cache.get(KEYS)) == {B.key}
+        cache.store([(A, Answer("better")), (B, Answer("late")), (C, Answer("new"))], replacing={A.key, C.key})
+        assert [cache.get(KEYS)[key].text for key in KEYS] == ["better", "good", "new"]
     kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
     assert kept == [("bad",)]
+    with ResponseCache(path) as cache:
+        cache.store([(A, Answer("best"))], replacing=[A.key])
+    kept = sqlite3.connect(path).execute("SELECT text FROM former").fetchall()
+    assert sorted(kept) == [("bad",), ("better",)]
+
+
+def test_an_answer_that_is_asked_again_can_be_claimed_until_there_is_a_newer_one(path):
+    with ResponseCache(path) as mine, ResponseCache(path) as theirs:
+        mine.store([(A, Answer("bad"))])
+        assert mine.claim([A.key]) == ([], [])
+        old = {A.key: "2026-01-01T00:00:00+00:00"}
+        sqlite3.connect(path, isolation_level=None).execute("UPDATE answers SET date = ?", (old[A.key],))
+        assert mine.dates(KEYS) == old
+        assert mine.claim([A.key], old) == ([A.key], [])
+        assert theirs.claim([A.key], old) == ([], [A.key])
+        mine.store([(A, Answer("better"))], replacing=[A.key])
+        assert theirs.claim([A.key], old) == ([], [])
 
 
 def test_a_claim_holds_as_long_as_its_run_lives(path):
@@ -152,6 +180,54 @@ def test_caches_of_several_machines_become_one(path, tmp_path):
         assert {key: answer.text for key, answer in cache.get(KEYS).items()} == {A.key: "ours", B.key: "theirs"}
         with pytest.raises(FeatureError, match="no response cache"):
             cache.take_from(tmp_path / "nowhere.sqlite")
+
+
+STORE_AND_DIE = """
+import os, sys
+from recbole_cdsr.llm.generator import Answer
+from recbole_cdsr.llm.response_cache import CacheEntry, ResponseCache
+cache = ResponseCache(sys.argv[1])
+for number in range(int(sys.argv[2])):
+    cache.store([(CacheEntry(f"{number:064x}", "openai", "m", {}, "p", "q" * 300), Answer("a" * 200, 1, 1, "stop"))])
+os.kill(os.getpid(), 9)
+"""
+
+
+def copied(path: Path, to: Path) -> int:
+    """How many answers a copy of the one file holds."""
+    shutil.copy(path, to)
+    with ResponseCache(to, read_only=True) as cache:
+        return sum(content.answers for content in cache.content())
+
+
+def test_a_copy_of_the_one_file_has_nearly_all_after_a_kill_and_all_after_an_end(path, tmp_path):
+    path.parent.mkdir()
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    subprocess.run([sys.executable, "-c", STORE_AND_DIE, str(path), "200"], env=environment, check=False, timeout=120)
+    assert 150 <= copied(path, tmp_path / "killed.sqlite") <= 200
+    with ResponseCache(path) as cache, ResponseCache(path, read_only=True):  # so that another process has it open
+        cache.store([(entry("one more"), Answer("x"))])
+        cache.close()
+        assert copied(path, tmp_path / "ended.sqlite") == 201
+
+
+def test_a_copy_without_tables_is_one_sentence(path, tmp_path):
+    broken = tmp_path / "broken.sqlite"
+    with sqlite3.connect(broken) as database:
+        database.execute("CREATE TABLE something (key TEXT)")
+    with ResponseCache(path) as cache, pytest.raises(FeatureError, match=r"broken\.sqlite-wal beside it") as raised:
+        cache.take_from(broken)
+    assert "\n" not in str(raised.value)
+    torn = tmp_path / "torn.sqlite"
+    with ResponseCache(tmp_path / "whole.sqlite") as whole:
+        whole.store([(entry(str(number)), Answer("a" * 500)) for number in range(100)])
+    content = (tmp_path / "whole.sqlite").read_bytes()
+    torn.write_bytes(content[:20480] + b"\xff" * (len(content) - 20480))
+    with ResponseCache(path) as cache, pytest.raises(FeatureError, match="copy it again"):
+        cache.take_from(torn)
+    (tmp_path / "empty.sqlite").write_bytes(b"")
+    with ResponseCache(path) as cache, pytest.raises(FeatureError, match="holds no answers"):
+        cache.take_from(tmp_path / "empty.sqlite")
 
 
 def test_looking_makes_nothing(path):
