@@ -136,6 +136,16 @@ class Worker:
                 torch.cuda.empty_cache()
 
     def _objective(self, trial: Trial) -> float:
+        try:
+            return self._trained(trial)
+        except KeyboardInterrupt as interrupt:
+            # It may have come amid a query, and a cursor that its traceback holds would keep SQLite's lock: from what
+            # is written here, and from the thread of heartbeats that Optuna waits for on the way out.
+            traceback.clear_frames(interrupt.__traceback__)
+            trial.set_user_attr(accounts.INTERRUPTED, True)
+            raise
+
+    def _trained(self, trial: Trial) -> float:
         self._number = trial.number
         trial.set_user_attr(accounts.PROCESS, asdict(ProcessMark.of_this_process()))
         trials = self.study.get_trials(deepcopy=False)
@@ -151,9 +161,6 @@ class Worker:
         try:
             with _own_log(directory / f"{self._log_name(trial.number)}.log"):
                 result = self._result(trial, own, directory, drawn)
-        except KeyboardInterrupt:
-            trial.set_user_attr(accounts.INTERRUPTED, True)
-            raise
         except TrialPruned as pruned:
             trial.set_user_attr("seconds", time.time() - started)
             print(f"trial {trial.number}: {pruned}", flush=True)

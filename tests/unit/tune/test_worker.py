@@ -9,6 +9,8 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from recbole_cdsr.processes import ProcessMark
 from recbole_cdsr.tune import accounts
@@ -84,3 +86,33 @@ def test_epochs_of_pre_training_are_progress(killed, tmp_path, suffix):
 def test_pre_training_of_others_is_no_progress_of_a_model_without(killed, tmp_path):
     file = tmp_path / "features" / "pretraining" / "books-0.unfinished"
     assert stops(killed("BPR", lambda directory, attempt: file)) == accounts.MOST_STOPS
+
+
+def test_an_interrupt_amid_a_query_leaves_no_lock(tmp_path):
+    """The cursor it leaves open in its traceback kept the process from writing, until SQLite gave up waiting."""
+    (tmp_path / "hyper.test").write_text("learning_rate choice [0.1]\n", encoding="utf-8")
+
+    def interrupt(connection, cursor, statement, parameters, context, many):
+        if statement.startswith("SELECT") and "trial" in statement:
+            raise KeyboardInterrupt  # SQLite has stepped to the first row
+
+    class InterruptedJob(Job):
+        def run(self, drawn, directory, resume, on_validation):
+            event.listen(Engine, "after_cursor_execute", interrupt)
+            try:
+                on_validation(0, 0.5)
+                on_validation(1, 0.5)
+            finally:
+                event.remove(Engine, "after_cursor_execute", interrupt)
+
+    url = f"sqlite:///{tmp_path / 'study.db'}"
+    storage = optuna.storages.RDBStorage(
+        url, engine_kwargs={"connect_args": {"timeout": 2.0}}, heartbeat_interval=1, grace_period=60
+    )
+    study = optuna.create_study(storage=storage, sampler=RandomSampler(seed=0))
+    job = InterruptedJob("BPR", "douban", [], [])
+    with pytest.raises(KeyboardInterrupt):
+        Worker(study, read_space(tmp_path / "hyper.test"), job, 1, tmp_path / "tuned", 60, lambda: None).work()
+    (trial,) = study.get_trials()
+    assert trial.state == TrialState.FAIL
+    assert trial.user_attrs[accounts.INTERRUPTED]
