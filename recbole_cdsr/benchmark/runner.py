@@ -18,7 +18,7 @@ from recbole_cdsr.benchmark.cell import Cell, CellRecord, FinishedRun, Standing,
 from recbole_cdsr.benchmark.failures import USERS_MISTAKE, reason_of_failure
 from recbole_cdsr.benchmark.progress import log_tail
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.llm.interrupts import first_interrupt_noted
+from recbole_cdsr.interrupts import first_interrupt_noted
 from recbole_cdsr.locks import HeldLock, is_locked, take_lock
 from recbole_cdsr.trainer.run_directory import LAST
 

@@ -14,8 +14,8 @@ from typing import Any
 from tqdm import tqdm
 
 from recbole_cdsr.errors import CDSRError, FeatureError
+from recbole_cdsr.interrupts import interruption
 from recbole_cdsr.llm.generator import Answer, spoken
-from recbole_cdsr.llm.interrupts import interruption
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_patience import Patience, length_of
 from recbole_cdsr.llm.request_report import RequestReport

@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 
 from recbole_cdsr.errors import ConfigError
+from recbole_cdsr.interrupts import first_interrupt_noted
 from recbole_cdsr.llm.generator import (
     ChatRequest,
     OfflineGenerator,
     TextGenerator,
     request_key,
 )
-from recbole_cdsr.llm.interrupts import first_interrupt_noted
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_report import RequestOutcome, RequestReport
 from recbole_cdsr.llm.request_run import Asker, BudgetReachedError, Run

@@ -34,6 +34,7 @@ from recbole_cdsr.trainer.plain_attributes import PlainAttributes
 from recbole_cdsr.trainer.random_states import random_states, restore_random_states
 from recbole_cdsr.trainer.run_directory import RunDirectory
 from recbole_cdsr.trainer.selection import DomainSelection, check_valid_metric
+from recbole_cdsr.trainer.whole_writes import WholeWrites
 
 
 class CDSRTrainerMixin:
@@ -82,6 +83,7 @@ class CDSRTrainerMixin:
             raise ConfigError(
                 "log_wandb: the package wandb is not installed; install it, or remove the key."
             ) from error
+        self.tensorboard = WholeWrites(self.tensorboard)
         self.eval_step = min(self.eval_step, self.epochs)  # RecBole's trainer of Pop and ItemKNN cuts epochs later
         self.run = RunDirectory(config)
         if self.run.resumed:
