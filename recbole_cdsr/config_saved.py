@@ -82,6 +82,11 @@ def plain_settings(values: Mapping[str, Any], data_folder: str, data_root: str) 
     return plain
 
 
+def is_off(value: object) -> bool:
+    """Whether a setting says what a release that does not know it does. A zero is a number, and says more."""
+    return value is None or value is False
+
+
 def fingerprint(plain: Mapping[str, Plain]) -> str:
     """8 hexadecimal digits over the settings that influence training; see `CDSRConfig.fingerprint`."""
 

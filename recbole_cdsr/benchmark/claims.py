@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recbole_cdsr.benchmark.collect import BASELINE, DONE, NOT_APPLICABLE, Cell
-from recbole_cdsr.config_saved import NOT_TRAINING
+from recbole_cdsr.config_saved import NOT_TRAINING, is_off
 
 FEWEST_SEEDS = 3
 
@@ -105,8 +105,7 @@ def _trained_by(cell: Cell) -> str:
 
 def _training(settings: Mapping[str, Any]) -> dict[str, Any]:
     # A later release knows more keys, which are off where nobody sets them.
-    off = (None, False)
-    return {key: value for key, value in settings.items() if key not in _NOT_TRAINING and value not in off}
+    return {key: value for key, value in settings.items() if key not in _NOT_TRAINING and not is_off(value)}
 
 
 def _data_of(cell: Cell) -> str:

@@ -228,9 +228,10 @@ def read_overrides(pairs: Sequence[str]) -> dict[str, Setting]:
 
 def as_one_sentence(source: str, faults: Sequence[str]) -> str:
     """What is wrong in a grid, all of it at once."""
-    if len(faults) == 1:
-        return f"{source}: {faults[0].rstrip('.')}."
-    listed = " ".join(f"({number}) {fault.rstrip('.')}." for number, fault in enumerate(faults, 1))
+    ended = [fault if fault.endswith((".", "?")) else f"{fault}." for fault in faults]
+    if len(ended) == 1:
+        return f"{source}: {ended[0]}"
+    listed = " ".join(f"({number}) {fault}" for number, fault in enumerate(ended, 1))
     return f"{source} has {len(faults)} mistakes: {listed}"
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from recbole_cdsr.config import CDSRConfig
-from recbole_cdsr.config_saved import NOT_TRAINING
+from recbole_cdsr.config_saved import NOT_TRAINING, is_off
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.tune.space import Space
 
@@ -161,7 +161,7 @@ def _check_settings(study: Study, settings: Mapping[str, Any], defaults: Mapping
             return bool(begun[key] == settings[key])
         # A version of the package knows keys that another one does not; what is off changes nothing.
         value = settings.get(key, begun.get(key))
-        return value in (None, False) or (key in settings and key in defaults and value == defaults[key])
+        return is_off(value) or (key in settings and key in defaults and value == defaults[key])
 
     differing = sorted(key for key in begun.keys() | settings.keys() if not same(key))
     if not differing:

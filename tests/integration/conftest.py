@@ -21,6 +21,8 @@ import torch
 from recbole_cdsr.cli import main
 from recbole_cdsr.data.atomic import write_atomic
 
+from .small_models import SMALL
+
 REPOSITORY = Path(__file__).parents[2]
 DOMAINS = ("books", "movies")
 INTER_TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
@@ -36,8 +38,6 @@ TINY = {
     "eval_batch_size": 64,
     "MAX_ITEM_LIST_LENGTH": 10,
 }
-# What makes our models small.
-SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
 
 
 @dataclass(frozen=True)

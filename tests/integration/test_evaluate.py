@@ -15,7 +15,8 @@ from recbole_cdsr.cli import main
 from recbole_cdsr.trained_run import SavedRun, TrainedRun
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 
-SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
+from .small_models import SMALL
+
 LECDSR = {"hidden_size": 16, "adapter_size": 16, "n_negatives": 5, "profile_clusters": 3}
 LLMCDSR = {"hidden_size": 16, "n_recalled": 4, "noisy_batch_size": 8, "meta_batch_size": 16, "pretrain_epochs": 1}
 PER_DOMAIN = {"select": "per_domain", "epochs": 3, "hidden_size": 16}

@@ -9,22 +9,16 @@ import torch
 
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
+from .small_models import SMALL_LLMCDSR
+
 OURS = ("LLM4CDSR", "LeCDSR", "LLMCDSR", "SASRecBCE")
 WITH_TEXT = ("LLM4CDSR", "LeCDSR", "LLMCDSR")
-LLMCDSR_SMALL = {
-    "hidden_size": 16,
-    "n_recalled": 3,
-    "noisy_batch_size": 8,
-    "meta_batch_size": 16,
-    "pretrain_epochs": 2,
-    "pretrain_batch_size": 16,
-}
 WHITENED = {"llm_injection": "adapter", "llm_injection_whiten": True}
 CASES = {
     "LLM4CDSR": ("LLM4CDSR", {}),
     "LeCDSR": ("LeCDSR", {}),
-    "LLMCDSR": ("LLMCDSR", LLMCDSR_SMALL),
-    "LLMCDSR on padding": ("LLMCDSR", LLMCDSR_SMALL | {"mask_padding": False}),
+    "LLMCDSR": ("LLMCDSR", SMALL_LLMCDSR),
+    "LLMCDSR on padding": ("LLMCDSR", SMALL_LLMCDSR | {"mask_padding": False}),
     "SASRecBCE": ("SASRecBCE", {}),
     "SASRec": ("SASRec", {}),
     "SASRec trimmed": ("SASRec", {"trim_windows": True}),

@@ -19,15 +19,9 @@ from recbole_cdsr.data.card import load_card
 from recbole_cdsr.errors import CDSRError, ConfigError, DataError, FeatureError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
+from .small_models import SMALL_LLMCDSR
+
 TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
-MODEL = {
-    "hidden_size": 16,
-    "n_recalled": 3,
-    "noisy_batch_size": 8,
-    "meta_batch_size": 16,
-    "pretrain_epochs": 2,
-    "pretrain_batch_size": 16,
-}
 SAME = ("test", "best_valid", "best_valid_score", "best_epoch", "train_losses", "epochs", "notes")
 
 
@@ -36,7 +30,7 @@ def mixed(make_dataset, keep_one_domain, item_features):
     """A third of the users know books alone, a third movies alone; settings name the item features."""
     dataset = make_dataset(n_users=45, n_per_user=5)
     keep_one_domain(dataset, 0, 1)
-    return dataset, MODEL | {"item_features_file": str(item_features(dataset))}
+    return dataset, SMALL_LLMCDSR | {"item_features_file": str(item_features(dataset))}
 
 
 def messages(caplog, text: str) -> list[str]:
@@ -102,7 +96,7 @@ def test_a_pretraining_that_nobody_can_validate_is_warned_of_and_makes_a_budget_
 
 def test_a_domain_of_short_sequences_cannot_validate_its_pretraining(make_dataset, item_features, run, caplog):
     dataset = make_dataset(n_users=30, n_per_user=2)
-    settings = MODEL | {"item_features_file": str(item_features(dataset)), "epochs": 1}
+    settings = SMALL_LLMCDSR | {"item_features_file": str(item_features(dataset)), "epochs": 1}
     result = run("LLMCDSR", dataset, **settings)
     assert {of["hit@10"] for of in result["notes"]["pre-training"].values()} == {None}
     assert len(messages(caplog, "cannot be validated (no user has three training items there): it takes all 2")) == 2
@@ -169,7 +163,7 @@ def test_three_domains(tmp_path, run, make_dataset):
     write_atomic(dataset.folder / "tiny.inter", frame[~single | (domain == own)].copy(), TYPES)
     random = np.random.default_rng(0)
     np.save(tmp_path / "features.npy", random.normal(size=(len(items), 12)).astype(np.float32))
-    settings = MODEL | {
+    settings = SMALL_LLMCDSR | {
         "item_features_file": str(tmp_path / "features.npy"),
         "user_inter_num_interval": "[4,inf)",
         "n_recalled": 4,
@@ -189,7 +183,7 @@ def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(
 ):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 1, of=2)
-    result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+    result = run("LLMCDSR", dataset, **SMALL_LLMCDSR, item_features_file=str(item_features(dataset)))
     assert messages(caplog, "No training user has items of two domains, so nobody can judge a shadow step")
     # Retrieval, which takes names from overlapped users, has none to give either.
     assert messages(caplog, "trains its backbone without augmentation")
@@ -200,7 +194,7 @@ def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(
 def test_a_domain_without_single_domain_users_is_said(make_dataset, keep_one_domain, item_features, run, caplog):
     dataset = make_dataset(n_users=30, n_per_user=5)
     keep_one_domain(dataset, 0, 99)
-    result = run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+    result = run("LLMCDSR", dataset, **SMALL_LLMCDSR, item_features_file=str(item_features(dataset)))
     assert messages(caplog, "No training row has generated names for domain books: nothing is recalled into it.")
     pooling = load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"]["recall_network.pooling"]
     assert not pooling[0].any()
@@ -292,7 +286,7 @@ def test_a_domain_nobody_can_be_pretrained_on_is_named(make_dataset, item_featur
     kept = pd.concat([frame[~is_movie], frame[is_movie].groupby("user_id").tail(1).assign(timestamp=1e9)])
     write_atomic(dataset.folder / "tiny.inter", kept, TYPES)
     with pytest.raises(DataError, match="Domain movies has no user with two training items"):
-        run("LLMCDSR", dataset, **MODEL, item_features_file=str(item_features(dataset)))
+        run("LLMCDSR", dataset, **SMALL_LLMCDSR, item_features_file=str(item_features(dataset)))
 
 
 # ---- stopped and gone on with

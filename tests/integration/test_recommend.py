@@ -18,7 +18,8 @@ from recbole_cdsr.recommend.new_items import SCORE_WHOLE_TABLE
 from recbole_cdsr.trained_run import SavedRun, TrainedRun
 from recbole_cdsr.trainer.checkpoint import load_checkpoint, save_checkpoint
 
-SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
+from .small_models import SMALL
+
 LECDSR = {"hidden_size": 16, "adapter_size": 16, "n_negatives": 5, "profile_clusters": 3}
 TYPES = {"user_id": "token", "item_id": "token", "timestamp": "float"}
 # A model that scores pairs, one whose rows go through a transform, one with a mask token, one that knows no user.

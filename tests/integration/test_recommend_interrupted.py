@@ -14,7 +14,7 @@ from recbole_cdsr.cli import main
 from recbole_cdsr.recommend import recommender
 from recbole_cdsr.recommend.output import JsonLinesWriter
 
-SMALL = {"hidden_size": 16, "global_dim": 16, "profile_clusters": 3}
+from .small_models import SMALL
 
 
 def test_new_items_of_another_text_go_on_with_nothing(tiny, run, tmp_path, monkeypatch, caplog):

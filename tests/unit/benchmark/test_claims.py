@@ -68,6 +68,11 @@ def test_a_key_that_an_earlier_release_did_not_know_is_off(bench):
     assert outcome(bench) == ("*", "")
 
 
+def test_a_zero_is_not_off(bench):
+    edit(bench, "BPR", 3, "cell.json", settings={"reg_weight": 0.0})
+    assert outcome(bench) == ("", "the reference BPR: its seeds ran with different settings")
+
+
 class TestChoiceOfTheReference:
     @pytest.mark.parametrize("status", ["failed", "running"])
     def test_a_planned_baseline_without_figures_leaves_it_open(self, bench, cell, grid, status):

@@ -13,8 +13,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 from recbole_cdsr.cli import main
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder
 from recbole_cdsr.llm.encoder_sources import find_default_encoder
+from recbole_cdsr.llm.response_cache import ResponseCache
 
 from .feature_dataset import write_dataset
+from .questions import SECRET
 from .service import Received, Reply, Service
 from .tiny_model import save_tiny_model
 from .written import answering
@@ -33,6 +35,25 @@ def service() -> Iterator[Service]:
     """A service that behaves well until a test says otherwise."""
     with Service() as running:
         yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the answers of a test are kept, in a folder that is not there yet."""
+    return tmp_path / "features" / "llm_cache.sqlite"
+
+
+@pytest.fixture
+def cache(path: Path) -> Iterator[ResponseCache]:
+    """The answers of a test, open."""
+    with ResponseCache(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def key_in_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key that `generator_of` names."""
+    monkeypatch.setenv("TEST_KEY", SECRET)
 
 
 @pytest.fixture(scope="session")

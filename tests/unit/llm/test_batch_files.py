@@ -21,12 +21,6 @@ from .service import completion, embeddings
 
 
 @pytest.fixture
-def cache(tmp_path):
-    with ResponseCache(tmp_path / "llm_cache.sqlite") as opened:
-        yield opened
-
-
-@pytest.fixture
 def generator(service) -> OpenAIGenerator:
     return OpenAIGenerator("m", base_url=service.url, max_new_tokens=16, extra_parameters={"top_p": 0.9})
 

@@ -17,11 +17,6 @@ QUICK = RequestLimits(max_attempts=3, first_wait=0.01)
 TEXTS = [f"text {n} " + "x" * (n % 7) for n in range(23)]
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "llm_cache.sqlite"
-
-
 def encoder_of(service: Service, path, **arguments) -> OpenAIEncoder:
     arguments = {"batch_size": 5, "concurrency": 3, "limits": QUICK} | arguments
     return OpenAIEncoder("e", cache_file=path, base_url=service.url, **arguments)

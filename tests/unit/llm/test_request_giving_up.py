@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 
 import pytest
 
@@ -11,26 +10,11 @@ from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.generator import Answer, ChatRequest, request_key
 from recbole_cdsr.llm.request_limits import RequestLimits
 from recbole_cdsr.llm.request_runner import run_requests
-from recbole_cdsr.llm.response_cache import ResponseCache
 
-from .questions import QUICK, SECRET, generator_of, misbehave, questions
+from .questions import QUICK, generator_of, misbehave, questions
 from .service import Received, Reply, completion, well_behaved
 
-
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "llm_cache.sqlite"
-
-
-@pytest.fixture
-def cache(path):
-    with ResponseCache(path) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def key_in_environment(monkeypatch) -> None:
-    monkeypatch.setenv("TEST_KEY", SECRET)
+pytestmark = pytest.mark.usefixtures("key_in_environment")
 
 
 class TestAskedAgainInVain:

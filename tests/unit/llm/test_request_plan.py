@@ -13,11 +13,6 @@ from recbole_cdsr.llm.response_cache import ResponseCache
 from recbole_cdsr.llm.tokens import estimated_tokens
 
 
-@pytest.fixture
-def path(tmp_path):
-    return tmp_path / "features" / "llm_cache.sqlite"
-
-
 def questions(count: int) -> list[ChatRequest]:
     return [ChatRequest([{"role": "user", "content": f"question {n:03}"}], "p-1") for n in range(count)]
 

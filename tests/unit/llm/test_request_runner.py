@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -23,21 +22,7 @@ from recbole_cdsr.llm.spending import spent_together
 from .questions import QUICK, SECRET, generator_of, misbehave, questions
 from .service import Received, Reply, Service, completion, well_behaved
 
-
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "llm_cache.sqlite"
-
-
-@pytest.fixture
-def cache(path):
-    with ResponseCache(path) as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def key_in_environment(monkeypatch) -> None:
-    monkeypatch.setenv("TEST_KEY", SECRET)
+pytestmark = pytest.mark.usefixtures("key_in_environment")
 
 
 def first_then_well(first: Reply) -> Callable[[int], Reply]:

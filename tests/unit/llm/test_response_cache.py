@@ -30,11 +30,6 @@ A, B, C = entry("a"), entry("b"), entry("c")
 KEYS = [A.key, B.key, C.key]
 
 
-@pytest.fixture
-def path(tmp_path) -> Path:
-    return tmp_path / "features" / "llm_cache.sqlite"
-
-
 def test_answers_come_back_as_they_were(path):
     vector = np.array([1.5, -2.0], dtype=np.float32)
     with ResponseCache(path) as cache:

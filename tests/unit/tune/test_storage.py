@@ -52,6 +52,8 @@ def test_a_key_that_another_version_had_is_no_other_setting_while_it_was_off(beg
     begun(changed={"of_a_later_version": False, "of_another": None})
     with pytest.raises(ConfigError, match="of_a_later_version is None, was 3"):
         begun(changed={"of_a_later_version": 3})
+    with pytest.raises(ConfigError, match="of_a_later_version is None, was 0"):
+        begun(changed={"of_a_later_version": 0})
 
 
 def test_values_that_both_have_are_compared_as_they_are(begun):
