@@ -6,7 +6,7 @@ MODEL   = LLM4CDSR
 DATASET = douban
 # More settings for `make run`, such as ARGS="--epochs=5 --result_file=result.json".
 ARGS    =
-# More arguments for pytest, such as PYTEST_ARGS="-k evaluator".
+# More arguments for pytest, such as PYTEST_ARGS="-k evaluator", or "-n 0 --pdb" for one process.
 PYTEST_ARGS ?=
 # More arguments for pip, such as an index that holds a smaller or another build of PyTorch.
 PIP_ARGS ?=
@@ -59,7 +59,7 @@ run: $(VENV)/.installed
 	$(PY) run_recbole_cdsr.py --model=$(MODEL) --dataset=$(DATASET) $(ARGS)
 
 test: $(VENV)/.installed-test
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n auto --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .

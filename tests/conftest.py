@@ -11,6 +11,8 @@ from types import ModuleType
 # Read when the libraries are imported, so set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+if _workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # they share the cores, and so do processes of a test
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(_workers))))
 
 import pytest
 
