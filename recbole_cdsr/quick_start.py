@@ -37,7 +37,7 @@ from recbole_cdsr.warning_filters import quiet_known_warnings
 
 @spent_together()
 def run_recbole_cdsr(
-    model: str | None = None,
+    model: str | type | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
@@ -45,12 +45,12 @@ def run_recbole_cdsr(
     command_line: Sequence[str] | None = None,
     on_validation: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train a model of ours or of RecBole and judge it under the cross-domain protocol.
+    """Train a model of ours, of RecBole or of one's own and judge it under the cross-domain protocol.
 
     Parameters
     ----------
     model, dataset
-        Names; taken from the configuration when None.
+        Names; taken from the configuration when None. A model of one's own is given as its class.
     config_file_list, config_dict
         As in `recbole.quick_start.run_recbole`.
     saved
