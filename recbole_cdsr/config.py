@@ -393,7 +393,7 @@ class CDSRConfig(Config):
         Parameters
         ----------
         values
-            What `plain` gave.
+            What `plain` gave; `model` may be a class of one's own in the place of its name.
         command_line
             Arguments `--key=value` that win over them.
 
@@ -402,7 +402,8 @@ class CDSRConfig(Config):
         ConfigError
             The values are no configuration, or one that cannot be honoured.
         """
-        if not isinstance(values, Mapping) or not all(isinstance(values.get(key), str) for key in ("model", "dataset")):
+        kinds = {"model": str | type, "dataset": str}
+        if not isinstance(values, Mapping) or not all(isinstance(values.get(key), kinds[key]) for key in kinds):
             raise ConfigError("This is not a saved configuration: it names no model and dataset.")
         settings = _TypedValues({key: value for key, value in values.items() if key not in config_saved.DERIVED})
         config = cls(values["model"], values["dataset"], config_dict=settings, command_line=command_line)

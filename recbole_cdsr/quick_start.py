@@ -37,7 +37,7 @@ from recbole_cdsr.warning_filters import quiet_known_warnings
 
 @spent_together()
 def run_recbole_cdsr(
-    model: str | None = None,
+    model: str | type | None = None,
     dataset: str | None = None,
     config_file_list: Sequence[str] | None = None,
     config_dict: dict[str, Any] | None = None,
@@ -45,12 +45,12 @@ def run_recbole_cdsr(
     command_line: Sequence[str] | None = None,
     on_validation: Callable[[int, float], None] | None = None,
 ) -> dict[str, Any]:
-    """Train a model of ours or of RecBole and judge it under the cross-domain protocol.
+    """Train a model of ours, of RecBole or of one's own and judge it under the cross-domain protocol.
 
     Parameters
     ----------
     model, dataset
-        Names; taken from the configuration when None.
+        Names; taken from the configuration when None. A model of one's own is given as its class.
     config_file_list, config_dict
         As in `recbole.quick_start.run_recbole`.
     saved
@@ -95,7 +95,7 @@ def run_recbole_cdsr(
     features_started = time()
     if getattr(config.model_class, "uses_llm_features", False):
         _ = data.llm_features  # made before the seed is set: it must not matter whether they were there already
-        if getattr(config.model_class, "uses_pseudo_items", False) and config["augmentation"] != "none":
+        if reads_pseudo_items(config.model_class, config):
             _ = data.pseudo_items
         if config["training_profiles"] == "prefix":
             _ = data.prefix_profiler
@@ -173,8 +173,15 @@ def check_model_settings(model_class: type, config: Mapping[str, Any]) -> None:
     """
     if hasattr(model_class, "check_settings"):
         model_class.check_settings(config)
-    if getattr(model_class, "uses_llm_features", False) or setting(config, KEY, OFF) != OFF:
+    if getattr(model_class, "uses_llm_features", False):
+        FeatureSettings(config, config["dataset"]).check_writers(reads_pseudo_items(model_class, config))
+    elif setting(config, KEY, OFF) != OFF:
         FeatureSettings(config, config["dataset"])
+
+
+def reads_pseudo_items(model_class: type, config: Mapping[str, Any]) -> bool:
+    """Whether a model learns from pseudo items under these settings."""
+    return getattr(model_class, "uses_pseudo_items", False) and config["augmentation"] != "none"
 
 
 def create_dataset(config: CDSRConfig) -> CrossDomainDataset:

@@ -78,7 +78,9 @@ class ConvertOptions:
 def add_output_options(parser: argparse.ArgumentParser) -> None:
     """Add `--name` and `--out`, which every source has."""
     parser.add_argument("--name", required=True, help="name of the dataset to write")
-    parser.add_argument("--out", type=Path, default=Path("atomic_data"), metavar="DIR", help="folder of datasets")
+    parser.add_argument(
+        "--out", type=Path, default=Path("atomic_data"), metavar="DIR", help="folder of datasets (default atomic_data)"
+    )
 
 
 def add_domain_options(parser: argparse.ArgumentParser, value: str, meaning: str) -> None:

@@ -17,12 +17,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         allow_abbrev=False,
     )
     add_run_options(parser)
-    parser.add_argument("--users", nargs="+", default=[], metavar="USER", help="users as the .inter file names them")
+    parser.add_argument("--users", nargs="+", default=[], metavar="U,V", help="users as the .inter file names them")
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N users with pseudo items, drawn by --seed")
-    parser.add_argument("--seed", type=int, default=1, help="draws the users of --random")
-    parser.add_argument("--history", type=int, default=10, metavar="N", help="latest history items to print")
+    parser.add_argument("--seed", type=int, default=1, metavar="S", help="draws the users of --random (default 1)")
+    parser.add_argument(
+        "--history", type=int, default=10, metavar="N", help="latest history items to print (default 10)"
+    )
     parser.add_argument("--all", action="store_true", help="also count hits over all users with held-out interactions")
-    parser.add_argument("--data_path", help="folder of datasets, where it is another one than the run's")
+    parser.add_argument("--data_path", metavar="DIR", help="folder of datasets, where it is another one than the run's")
     parser.set_defaults(run=run)
     return parser
 
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         path = checkpoint_of_run(path)
     view = RecallView.from_checkpoint(path, args.data_path)
     print(f"{path}: {view.described()}")
-    for user in [*args.users, *view.random_users(args.random, args.seed)]:
+    for user in [*view.users_named(args.users), *view.random_users(args.random, args.seed)]:
         print("\n" + user_text(view.user(user), args.history))
     if args.all:
         print("\n" + summary_text(view.summary()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from recbole_cdsr.llm.item_table import item_table
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.model.llmcdsr import LLMCDSR
 from recbole_cdsr.model.recall_network import padded_names
+from recbole_cdsr.recommend.histories import split_tokens
 from recbole_cdsr.trained_run import SavedRun, TrainedRun, selected_checkpoints
 from recbole_cdsr.trainer.llmcdsr_trainer import pseudo_items_sha256
 
@@ -148,6 +150,10 @@ class RecallView:
         users = np.unique(self._pseudo.user_ids)
         drawn = np.random.default_rng(seed).permutation(users)[:count]
         return [str(self._data.id2token(self._data.uid_field, user)) for user in drawn]
+
+    def users_named(self, texts: Sequence[str]) -> list[str]:
+        """Tokens of users out of `a,b` and `c`, as `recommend` reads them."""
+        return split_tokens(texts, self._data.field2token_id[self._data.uid_field])
 
     def user(self, token: str) -> ExplainedUser:
         """Everything about one user.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recbole_cdsr.errors import ConfigError, FeatureError
+from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator, TextGenerator, request_key
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.request_limits import RequestLimits, Shard
@@ -190,19 +190,10 @@ def asking_for(
     FeatureError
         The generator cannot be used, or the cache not be opened.
     """
-    require_llm(settings, feature)
+    settings.check_can_write(feature)
     generator = settings.text_generator(feature, asks=not plan_only and batch_file is None)
     with settings.open_cache() as cache, spent_together():
         yield Asking(generator, cache, settings.limits(), shard, plan_only, batch_file)
-
-
-def require_llm(settings: GeneratorSettings, feature: str) -> None:
-    """`ConfigError` when an LLM is to write a feature and none is configured."""
-    if settings.generator == "offline":
-        raise ConfigError(
-            f"An LLM is to write the {feature}, but llm_generator is offline; set llm_generator=openai or "
-            "llm_generator=transformers, and llm_model."
-        )
 
 
 def identity(settings: GeneratorSettings) -> dict[str, Any]:

@@ -88,7 +88,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     _add_models(export)
     export.add_argument("--out", type=Path, metavar="DIR", help="folder to write to (default: that of the dataset)")
     export.add_argument("--overwrite", action="store_true", help="replace a file with another content")
-    _action(
+    listing = _action(
         actions,
         "list",
         _list,
@@ -96,6 +96,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         "List the feature sets of a dataset, or of all that have some.",
         aliases=["ls"],
     )
+    listing.usage = listing.usage.replace("NAME", "[NAME]", 1)
     taking = _action(
         actions,
         "import",

@@ -78,8 +78,7 @@ class GeneratorSettings:
         """
         if self.generator == "offline":
             return OfflineGenerator(method, write)
-        if self.model is None:
-            raise ConfigError(f"llm_generator is {self.generator}, but llm_model names no model; set llm_model.")
+        self.check_model()
         if self.generator == "openai":
             from recbole_cdsr.llm.openai_generator import OpenAIGenerator
 
@@ -107,6 +106,20 @@ class GeneratorSettings:
             extra_parameters=self.extra_parameters,
             batch_size=self.generator_batch_size,
         )
+
+    def check_can_write(self, feature: str) -> None:
+        """`ConfigError` when an LLM is to write a feature and none is configured, or no model is named."""
+        if self.generator == "offline":
+            raise ConfigError(
+                f"An LLM is to write the {feature}, but llm_generator is offline; set llm_generator=openai or "
+                "llm_generator=transformers, and llm_model."
+            )
+        self.check_model()
+
+    def check_model(self) -> None:
+        """`ConfigError` when an LLM is configured and no model is named."""
+        if self.generator != "offline" and self.model is None:
+            raise ConfigError(f"llm_generator is {self.generator}, but llm_model names no model; set llm_model.")
 
     def open_cache(self, read_only: bool = False) -> ResponseCache:
         """The dataset's response cache; `FeatureError` when it cannot be opened or written."""

@@ -13,7 +13,7 @@ import numpy as np
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import profiles, store
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, weights_at_hand
 from recbole_cdsr.llm.history_texts import histories_sha256, shown_words
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
@@ -73,7 +73,7 @@ def expected_profiles(
 ) -> dict[str, Any]:
     """What the sidecar of the set must say."""
     generator = settings.generator_settings()
-    require_llm(generator, "profiles")
+    generator.check_can_write("profiles")
     hierarchical = settings.profile_style == "hierarchical"
     prompts = settings.chat_prompts(*_tasks(settings))
     words = items.words(dataset.item_domain, dataset.domain_names)

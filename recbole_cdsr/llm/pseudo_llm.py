@@ -10,7 +10,7 @@ import numpy as np
 
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.asking import Asking, asking_for, identity, require_llm, weights_at_hand
+from recbole_cdsr.llm.asking import Asking, asking_for, identity, weights_at_hand
 from recbole_cdsr.llm.history_texts import shown_words
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
@@ -28,7 +28,7 @@ def expected_llm_pseudo(settings: FeatureSettings, dataset: Any, items: ItemTabl
         No LLM is configured.
     """
     generator = settings.generator_settings()
-    require_llm(generator, "pseudo items")
+    generator.check_can_write("pseudo items")
     prompts = settings.chat_prompts(*_tasks(settings))
     words = items.words(dataset.item_domain, dataset.domain_names)
     return {

@@ -69,6 +69,25 @@ class FeatureSettings:
         self.device = setting(config, "device", "cpu")
         self.show_progress = bool(setting(config, "show_progress", True))
 
+    def check_writers(self, pseudo_items: bool) -> None:
+        """Refuse what no LLM could write before the item features are made, which takes minutes.
+
+        Parameters
+        ----------
+        pseudo_items
+            Whether pseudo items are read.
+
+        Raises
+        ------
+        ConfigError
+            An LLM is to write, and none is configured or no model is named.
+        """
+        to_write = {"profiles": self.use_profiles and self.profile_generator == "llm"}
+        to_write["pseudo items"] = pseudo_items and self.pseudo_generator == "llm"
+        for feature, by_llm in to_write.items():
+            if by_llm:
+                self.generator_settings().check_can_write(feature)
+
     def text_encoder(self) -> TextEncoder:
         """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused."""
         return self.encoder.text_encoder()

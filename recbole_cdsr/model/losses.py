@@ -80,7 +80,7 @@ def soft_clip(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     y : Tensor
         float ``[B, d]``, row i paired with row i of x.
     temperature : float
-        Τ > 0.
+        τ, > 0.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def pairwise_softmax_surrogate(positive_scores: Tensor, negative_scores: Tensor,
     negative_scores : Tensor
         float ``[B, N]``.
     temperature : float
-        Τ > 0.
+        τ, > 0.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def sequence_alignment(x: Tensor, y: Tensor, temperature: float) -> Tensor:
     x, y : Tensor
         float ``[n, m, d]``, n sequences; position t of x is paired with position t of y.
     temperature : float
-        Τ > 0.
+        τ, > 0.
 
     Returns
     -------
@@ -160,8 +160,9 @@ def pairwise_nce(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
 
     .. math::
         S^{ab} = Z_a Z_b^\top / T, \qquad
-        L = -\frac{1}{2n} \sum_i \log\frac{e^{S^{12}_{ii}}}{\sum_j e^{S^{12}_{ij}} + \sum_{j \ne i} e^{S^{11}_{ij}}}
-            + \log\frac{e^{S^{12}_{ii}}}{\sum_j e^{S^{12}_{ji}} + \sum_{j \ne i} e^{S^{22}_{ij}}}
+        L = -\frac{1}{2n} \sum_i \Big(
+            \log\frac{e^{S^{12}_{ii}}}{\sum_j e^{S^{12}_{ij}} + \sum_{j \ne i} e^{S^{11}_{ij}}}
+            + \log\frac{e^{S^{12}_{ii}}}{\sum_j e^{S^{12}_{ji}} + \sum_{j \ne i} e^{S^{22}_{ij}}}\Big)
 
     The vectors are not normalised. It is the cross-entropy of the 2n x 2n logits ``[[S12, S11], [S22, S12ᵀ]]``, the
     diagonals of S11 and S22 left out, with the labels 0 .. 2n − 1. Differentiable once.

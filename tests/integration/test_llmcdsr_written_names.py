@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from recbole_cdsr.data.atomic import write_atomic
+from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
 
 from ..unit.llm.service import Received, Reply, Service, completion
@@ -84,3 +85,18 @@ def test_with_no_name_at_all_the_backbone_is_trained(apart, run, caplog):
         result = run("LLMCDSR", apart, **SETTINGS, llm_base_url=service.url)
     assert messages(caplog, "trains its backbone without augmentation")
     assert np.isfinite(result["train_losses"]).all()
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "words"),
+    [
+        ("LLM4CDSR", {"profile_generator": "llm"}, "write the profiles, but llm_generator is offline"),
+        ("LLMCDSR", {"pseudo_generator": "llm"}, "write the pseudo items, but llm_generator is offline"),
+        ("LeCDSR", {"profile_generator": "llm", "llm_generator": "openai"}, "llm_model names no model"),
+    ],
+)
+def test_an_llm_that_cannot_write_is_told_of_before_any_feature_is_made(make_dataset, run, model, settings, words):
+    dataset = make_dataset()
+    with pytest.raises(ConfigError, match=words):
+        run(model, dataset, **settings)
+    assert not (dataset.folder / "features").exists()
