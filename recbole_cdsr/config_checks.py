@@ -220,6 +220,8 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         value = None if value is None and _nullable(key, defaults) else setting.text
     if value is None and (kind is None or _nullable(key, defaults)):
         return None
+    if isinstance(value, str) and "\0" in value:  # which no path and no environment variable takes
+        raise fault(key, setting, "a text without a null character")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is list and isinstance(value, tuple):

@@ -164,6 +164,8 @@ class TestKinds:
             ("initializer_range", -0.02),
             ("layer_norm_eps", 0),
             ("loss_type", "foo"),
+            ("gpu_id", "0\0"),
+            ("run_dir", "runs/a\0b"),
         ],
     )
     def test_a_value_out_of_range_is_refused(self, key, value):
@@ -209,6 +211,11 @@ class TestMetrics:
         message = refusal(settings={"valid_metric": given})
         assert "valid_metric" in message
         assert "NDCG@10, NDCG@20" in message
+
+    @pytest.mark.parametrize("given", ["5", "None", "True", "[NDCG@10]", "{NDCG: 10}"])
+    def test_valid_metric_is_a_text_whatever_a_command_line_looks_like(self, given):
+        message = refusal(command_line=[f"--valid_metric={given}"])
+        assert message.startswith(f"valid_metric is {given!r} from the command line, but metrics and topk give ")
 
     def test_valid_metric_follows_metrics_and_topk(self):
         assert "the defaults" in refusal(settings={"topk": [5]})
