@@ -274,6 +274,7 @@ class CDSRConfig(Config):
             "train_neg_sample_args" in self._settings,
             self.notices,
         )
+        self.warnings += negatives.unknown_keys(final["train_neg_sample_args"])
         self._settle_rows(final)
         self._settle_patience(final)
         with checks.locating(self._settings):
