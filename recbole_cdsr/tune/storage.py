@@ -107,7 +107,10 @@ class Storage:
             if SETTINGS not in study.user_attrs:
                 study.set_user_attr(SETTINGS, dict(settings))
         except (SQLAlchemyError, OptunaError, RuntimeError, OSError) as error:
-            raise ConfigError(f"The storage {self.shown} cannot be used ({reason_of(error)}).") from error
+            raise ConfigError(
+                f"The storage {self.shown} cannot be used ({reason_of(error)}); name another with --storage, or "
+                "another --output."
+            ) from error
         _check_settings(study, settings, defaults)
         return study
 
