@@ -6,10 +6,11 @@ A user's mistake ends in one line and exit code 2, an interruption in one line a
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from recbole_cdsr import __version__, stats
 from recbole_cdsr.benchmark import command as benchmark_command
@@ -23,6 +24,8 @@ from recbole_cdsr.recommend import command as recommend_command
 from recbole_cdsr.run_options import Once, add_run_options
 from recbole_cdsr.tune import command as tune_command
 
+# Why the system does not even say whether a path is there, wherever a command looks.
+_OUT_OF_REACH = frozenset({errno.EACCES, errno.ENAMETOOLONG})
 USER_MISTAKE = 2
 INTERRUPTED = 130
 # What an interrupted command leaves; the others leave nothing but what was there before.
@@ -74,6 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # whoever read the output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to fail at the last flush
         return 0
+    except OSError as error:
+        if error.errno not in _OUT_OF_REACH or error.filename is None:
+            raise
+        print(
+            f"recbole-cdsr: the path {str(error.filename)[:200]!r} is out of reach ({error.strerror}); name another.",
+            file=sys.stderr,
+        )
+        return USER_MISTAKE
     except KeyboardInterrupt:
         # The interrupt may have cut a line of the log, and a terminal has written ^C.
         print(f"\nrecbole-cdsr: interrupted{_KEPT.get(command, '')}.", file=sys.stderr)
@@ -81,7 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _OneLineParser(argparse.ArgumentParser):
-    """Says what is wrong in one line, without the usage before it."""
+    """Says what is wrong in one line, without the usage before it; an option holds one value."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in (None, "store"):
+            self.register("action", name, Once)
 
     def error(self, message: str) -> NoReturn:
         raise ConfigError(f"{message}; see `{self.prog} --help`.")

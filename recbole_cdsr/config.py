@@ -11,6 +11,7 @@ import copy
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from logging import Logger, getLogger
 from typing import Any
 
@@ -273,6 +274,7 @@ class CDSRConfig(Config):
             "train_neg_sample_args" in self._settings,
             self.notices,
         )
+        self.warnings += negatives.unknown_keys(final["train_neg_sample_args"])
         self._settle_rows(final)
         self._settle_patience(final)
         with checks.locating(self._settings):
@@ -294,7 +296,9 @@ class CDSRConfig(Config):
         return self._settings
 
     def _effective(self, key: str) -> Setting:
-        return self._settings.get(key) or Setting(self.final_config_dict.get(key), "the defaults")
+        """What holds for a key, in the kind of its default, with where it came from."""
+        value = self.final_config_dict.get(key)
+        return replace(self._settings[key], value=value) if key in self._settings else Setting(value, "the defaults")
 
     def _settle_evaluation(self, final: dict[str, Any]) -> None:
         eval_args = dict(self._defaults["eval_args"])

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from recbole_cdsr import config_llm_keys as llm_keys
+from recbole_cdsr.config_data import fault_in_data_key
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError, WrongValueError
 from recbole_cdsr.model import injection_settings as injection
@@ -32,6 +33,11 @@ NULLABLE: dict[str, type] = {
     "threshold": dict,
     "alias_of_user_id": list,
     "alias_of_item_id": list,
+    "alias_of_entity_id": list,
+    "alias_of_relation_id": list,
+    "normalize_all": bool,
+    "seq_len": dict,
+    "val_interval": dict,
     "normalize_field": list,
     "numerical_features": list,
     "unload_col": dict,
@@ -93,8 +99,8 @@ NEVER_NULL = frozenset(
         *llm_keys.NEVER_NULL,
     ]
 )
-# Field names are told apart by these, columns and rows split by them.
-NEVER_EMPTY = frozenset({"LIST_SUFFIX", "NEG_PREFIX", "field_separator", "seq_separator"})
+# Field names are told apart by these, columns and rows split by them; a folder has a name.
+NEVER_EMPTY = frozenset({"LIST_SUFFIX", "NEG_PREFIX", "field_separator", "seq_separator", "checkpoint_dir"})
 # Numbers that may be left out for "as it comes", though their default is one.
 MAY_BE_NULL = frozenset({"global_dim"})
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -104,6 +110,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "exclude_history": (True, False, "recbole"),
     injection.KEY: injection.MODES,
     "loss_type": ("BPR", "CE", "BCE", "MSE", "NLL", "bpr", "bce"),  # which of them, the model says
+    "rm_dup_inter": ("first", "last", False),
     "transform": ("mask_itemseq", "inverse_itemseq", "crop_itemseq", "reorder_itemseq", "user_defined"),
     **llm_keys.CHOICES,
 }
@@ -123,6 +130,7 @@ def _at_least(bound: float) -> tuple[Callable[[float], bool], str]:
 
 
 _POSITIVE = (lambda value: value > 0, "more than 0")
+_DECIMALS = (lambda value: 0 <= value <= 100, "from 0 to 100")
 _DROPOUT = (lambda value: 0 <= value < 1, "at least 0 and less than 1")
 RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "epochs": _at_least(0),
@@ -143,8 +151,8 @@ RANGES: dict[str, tuple[Callable[[float], bool], str]] = {
     "worker": _at_least(0),
     "seed": (lambda value: 0 <= value < 2**32, "from 0 to 4294967295"),
     "eval_seed": _at_least(0),
-    "metric_decimal_place": _at_least(0),
-    "loss_decimal_place": _at_least(0),
+    "metric_decimal_place": _DECIMALS,
+    "loss_decimal_place": _DECIMALS,
     "llm_batch_size": _at_least(1),
     "profile_clusters": _at_least(1),
     "pseudo_max_names": _at_least(1),
@@ -220,6 +228,8 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         value = None if value is None and _nullable(key, defaults) else setting.text
     if value is None and (kind is None or _nullable(key, defaults)):
         return None
+    if isinstance(value, str) and "\0" in value:  # which no path and no environment variable takes
+        raise fault(key, setting, "a text without a null character")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if kind is list and isinstance(value, tuple):
@@ -228,14 +238,20 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
         return value
     if kind is not None and type(value) is not kind:
         raise fault(key, setting, f"{_KIND_NAMES[kind]}{_example(key, defaults)}")
+    if kind is int and not -(2**63) <= value < 2**63:
+        raise fault(key, setting, "a whole number of 64 bits")
     if isinstance(value, float) and kind is float and not math.isfinite(value) and key in RANGES:
         raise fault(key, setting, "a finite number")
     if key in RANGES and isinstance(value, int | float) and not isinstance(value, bool):
         within, description = RANGES[key]
         if not within(value):
             raise fault(key, setting, description)
-    if key == "clip_grad_norm" and not {"max_norm"} <= set(value) <= {"max_norm", "norm_type"}:
-        raise fault(key, setting, f"a mapping of max_norm and, if need be, norm_type{_example(key, defaults)}")
+    if key == "clip_grad_norm" and not _is_clipping(value):
+        raise fault(
+            key, setting, f"a mapping of max_norm and, if need be, norm_type, more than 0{_example(key, defaults)}"
+        )
+    if expected := fault_in_data_key(key, value):
+        raise fault(key, setting, expected)
     if key == "encoding" and not _is_encoding(value):
         raise fault(key, setting, "the name of a text encoding, such as utf-8")
     if key in NEVER_EMPTY and not value:
@@ -243,6 +259,13 @@ def typed_value(key: str, setting: Setting, defaults: Mapping[str, Any]) -> Any:
     if key in CHOICES and not any(type(value) is type(choice) and value == choice for choice in CHOICES[key]):
         raise fault(key, setting, "one of " + ", ".join(str(choice) for choice in CHOICES[key]))
     return value
+
+
+def _is_clipping(value: Mapping[str, Any]) -> bool:
+    numbers = [float("inf") if each == "inf" else each for each in value.values()]  # PyTorch takes the word as well
+    return {"max_norm"} <= set(value) <= {"max_norm", "norm_type"} and all(
+        isinstance(number, int | float) and not isinstance(number, bool) and number > 0 for number in numbers
+    )
 
 
 def _is_encoding(name: str) -> bool:

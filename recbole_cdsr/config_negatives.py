@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from recbole.utils import InputType, ModelType
 
 from recbole_cdsr.config_checks import as_origin, fault
+from recbole_cdsr.config_names import did_you_mean
 from recbole_cdsr.config_reading import is_whole
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError
+
+_KEYS = ("distribution", "sample_num", "alpha", "dynamic", "candidate_num")
 
 
 def settled(
@@ -61,4 +65,16 @@ def settled(
     for key, (given, least) in {"sample_num": (1, 1), "candidate_num": (0, 1 if value.get("dynamic") else 0)}.items():
         if not is_whole(value.get(key, given), least):
             raise fault("train_neg_sample_args", setting, f"a mapping whose {key} is a whole number, {least} or more")
+    alpha = value.get("alpha", 1.0)
+    if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not math.isfinite(alpha):
+        raise fault("train_neg_sample_args", setting, "a mapping whose alpha is a finite number")
     return {"distribution": "uniform", **value}
+
+
+def unknown_keys(value: Mapping[str, Any] | None) -> list[str]:
+    """A sentence on each key of a settled value that nobody reads."""
+    return [
+        f"train_neg_sample_args.{key} means nothing{did_you_mean(key, _KEYS, 1)}"
+        for key in value or ()
+        if key not in _KEYS
+    ]

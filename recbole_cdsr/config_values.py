@@ -196,6 +196,8 @@ def read_config_file(path: str | os.PathLike[str]) -> FileSettings:
         where = f"{name}, line {mark.line + 1}" if mark else name
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
         raise ConfigError(f"{where}: this is not plain YAML ({problem}); write `key: value` lines.") from None
+    except ValueError as error:  # a tag such as !!int before what is none
+        raise ConfigError(f"{name}: this is not plain YAML ({error}); write `key: value` lines.") from None
     except (RecursionError, MemoryError):
         raise ConfigError(f"{name}: this YAML is nested too deeply to be a configuration.") from None
 

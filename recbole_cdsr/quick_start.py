@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -196,7 +197,7 @@ def create_dataset(config: CDSRConfig) -> CrossDomainDataset:
     sequential = config["MODEL_TYPE"].name == "SEQUENTIAL"
     try:
         return (CrossDomainSequentialDataset if sequential else CrossDomainGeneralDataset)(config)
-    except (ValueError, KeyError, NotImplementedError) as error:
+    except (ValueError, LookupError, NotImplementedError) as error:
         # RecBole answers settings about columns (normalize_field, preload_weight, alias_of_item_id, ...) with these.
         raise ConfigError(
             f"'{config['dataset']}' cannot be loaded with these settings ({type(error).__name__}: {error}); change the "
@@ -239,6 +240,24 @@ _TOLD_BY_RECBOLE_MODELS = (
 )
 
 
+# How PyTorch says that there is no room for a tensor; on a GPU it has an error of its own for it.
+_TOO_LARGE = re.compile("can't allocate memory|[Ss]torage size calculation overflowed")
+
+
+@contextmanager
+def _room_for_tables(config: CDSRConfig) -> Iterator[None]:
+    """A size that no memory holds is a setting to be changed."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not _TOO_LARGE.search(str(error)):
+            raise
+        raise ConfigError(
+            f"{config['model']} is too large for the memory with these settings on '{config['dataset']}' "
+            f"({str(error).splitlines()[0]}); make it smaller."
+        ) from error
+
+
 @contextmanager
 def _packages_of_recbole_models(config: CDSRConfig) -> Iterator[None]:
     """Some of RecBole's models import what they need when they train (NCL: faiss)."""
@@ -267,7 +286,8 @@ def build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractReco
         It cannot be built with these settings on these data.
     """
     try:
-        network = config.model_class(config, dataset)
+        with _room_for_tables(config):
+            network = config.model_class(config, dataset)
     except torch.OutOfMemoryError:
         raise
     except _TOLD_BY_RECBOLE_MODELS as error:
@@ -292,7 +312,8 @@ def inject_features(config: CDSRConfig, network: AbstractRecommender, data: Cros
     features = data.llm_features
     restore_random_states(drawn)  # it must not matter whether they were there already
     seconds = time() - started
-    inject(network, plan, features)
+    with _room_for_tables(config):
+        inject(network, plan, features)
     return seconds
 
 

@@ -20,6 +20,9 @@ LOG = "cell.log"
 LOCK = "cell.lock"
 RESULT = "result.json"
 
+# What a record is reckoned with.
+_KINDS = {"settings": dict, "attempts": int, "seconds": (int, float), "started": (int, float, type(None))}
+
 DONE, FAILED, RUNNING = "done", "failed", "running"  # what cell.json says
 INTERRUPTED, LEFT, CHANGED, ELSEWHERE = "interrupted", "left", "changed", "elsewhere"  # what follows from it
 
@@ -121,10 +124,13 @@ class CellRecord:
             content = json.loads(path.read_text(encoding="utf-8"))
             if content["status"] not in (DONE, FAILED, RUNNING):
                 raise ValueError(f"status is {content['status']!r}")
+            for key, kind in _KINDS.items():
+                if not isinstance(content[key], kind):
+                    raise ValueError(f"{key} is {content[key]!r}")
             return cls(**{entry.name: content[entry.name] for entry in fields(cls)})
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(
                 f"{path} is not the record of a cell ({type(error).__name__}: {error}); delete it, and the cell goes "
                 "on from what it has kept."

@@ -279,7 +279,7 @@ def _planned(path: Path) -> Iterator[Cell]:
         grid = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a 13th month, no UTF-8
         raise DataError(f"{path}: the grid cannot be read ({' '.join(str(error).split())}).") from error
     try:
         for dataset in grid["datasets"]:

@@ -171,7 +171,7 @@ def load_card(dataset_dir: Path, name: str) -> DatasetCard | None:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: a 13th month, no UTF-8
         reason = " ".join(str(error).split())
         raise DataError(f"{path}: the dataset card is not readable YAML ({reason}); mend or delete it.") from error
     if not isinstance(content, dict):

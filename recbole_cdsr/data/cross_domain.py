@@ -48,6 +48,12 @@ class CrossDomainMixin:
         self.card: DatasetCard | None = load_card(folder, token)
         self._shared: dict[str, Any] = {}  # computed once, whichever split asks first
         super()._load_data(token, dataset_path)
+        for suffix in self.config["unused_col"] or ():  # RecBole looks when the data are split
+            if getattr(self, f"{suffix}_feat", None) is None:
+                raise ConfigError(
+                    f"unused_col names columns of .{suffix}, and '{token}' has no such table loaded; remove {suffix} "
+                    "from it, or load the table."
+                )
 
     def _atomic(self, path: Path | str) -> loading.AtomicFile:
         return loading.AtomicFile(Path(path), self.config["field_separator"], self.config["encoding"] or "utf-8")
@@ -98,10 +104,10 @@ class CrossDomainMixin:
             return
         try:
             super()._data_filtering()
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, TypeError) as error:
             raise ConfigError(
                 f"The filters (user_inter_num_interval, item_inter_num_interval, val_interval, rm_dup_inter) cannot be "
-                f"applied to '{self.dataset_name}': {error}"
+                f"applied to '{self.dataset_name}': {str(error).rstrip('.')}; change or remove the one this is about."
             ) from error
         loading.check_domain_count(self.item_feat, self._item_file, self.config["DOMAIN_FIELD"], " after filtering")
         remedy = (

@@ -172,6 +172,6 @@ def _own_result(folder: Path) -> dict[str, Any]:
     """The run's own result; empty where there is none."""
     try:
         content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

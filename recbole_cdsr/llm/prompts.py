@@ -81,7 +81,7 @@ def read_prompt_file(name_or_path: str) -> dict[str, Any]:
             f"There is no prompt file {name_or_path!r}: give the path of a YAML file or one of "
             f"{', '.join(packaged_prompts())}."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a 13th month, no UTF-8
         reason = " ".join(str(error).split())
         raise FeatureError(f"The prompt file {name_or_path} is not valid YAML ({reason}).") from None
     if not isinstance(content, Mapping) or not {"name", "version"} <= set(content):

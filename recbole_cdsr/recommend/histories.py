@@ -227,7 +227,7 @@ def _history_of(line: str, where: str) -> tuple[str, list[str]]:
     try:
         entry = json.loads(line)
         user, items = entry["user"], entry["items"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         user = items = None
     if isinstance(user, str) and not _is_text(user):
         raise DataError(f"{where}: the user {user!r} is no text that a file can hold; give another name.")

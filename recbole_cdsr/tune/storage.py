@@ -14,7 +14,7 @@ from optuna.exceptions import OptunaError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from recbole_cdsr.config import CDSRConfig
@@ -51,7 +51,8 @@ class Storage:
     def __init__(self, given: str, grace_period: int) -> None:
         self.grace_period = grace_period
         try:
-            self._url = make_url(given if "://" in given else f"sqlite:///{given}")
+            # A path is no part of a URL: `?` and `%` are characters of it.
+            self._url = make_url(given) if "://" in given else URL.create("sqlite", database=given)
         except (ArgumentError, ValueError):  # the text may hold a password
             raise ConfigError(
                 "--storage is no URL; write the path of a file, or such as postgresql://user@host/database."
@@ -106,7 +107,10 @@ class Storage:
             if SETTINGS not in study.user_attrs:
                 study.set_user_attr(SETTINGS, dict(settings))
         except (SQLAlchemyError, OptunaError, RuntimeError, OSError) as error:
-            raise ConfigError(f"The storage {self.shown} cannot be used ({reason_of(error)}).") from error
+            raise ConfigError(
+                f"The storage {self.shown} cannot be used ({reason_of(error)}); name another with --storage, or "
+                "another --output."
+            ) from error
         _check_settings(study, settings, defaults)
         return study
 
@@ -114,7 +118,8 @@ class Storage:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 storage = RDBStorage(
-                    self._url.render_as_string(hide_password=False),
+                    # Optuna takes it for a template.
+                    self._url.render_as_string(hide_password=False).replace("{", "{{").replace("}", "}}"),
                     engine_kwargs={"connect_args": {"timeout": _BUSY_SECONDS}} if self._is_file else None,
                     heartbeat_interval=max(1, self.grace_period // 4),
                     grace_period=self.grace_period,

@@ -90,6 +90,19 @@ def test_an_option_with_two_values_is_refused(capsys, command, option):
 
 
 @pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        (["recommend", "--users", "a", "--users", "b"], "--users"),
+        (["recommend", "--all-users", "--topk=10", "--topk=5"], "--topk"),
+        (["convert", "douban", "--name=a", "--name=b"], "--name"),
+        (["features", "build", "tiny", "--what=items", "--what=profiles"], "--what"),
+    ],
+)
+def test_an_option_of_a_command_with_two_values_is_refused(capsys, given, option):
+    assert f"{option} is given twice, as " in refused(capsys, given)
+
+
+@pytest.mark.parametrize(
     ("given", "answer"), [([], "COMMAND"), (["rum"], "invalid choice: 'rum'"), (["run"], "No model")]
 )
 def test_a_command_that_is_none_gets_one_line(capsys, given, answer):
@@ -154,11 +167,30 @@ def test_wrong_item_features_get_one_line(tiny, arguments, capsys, small, matrix
         ("--normalize_field=[price]", r"Field \[price\] does not exist"),
         ("--preload_weight={price: vector}", r"price"),
         ("--additional_feat_suffix=[ent]", r"tiny\.ent\] not found"),
+        ("--alias_of_item_id=[timestamp]", "only integers"),
     ],
 )
 def test_a_column_that_is_not_there_gets_one_line(tiny, arguments, capsys, setting, answer):
     line = refused(capsys, ["run", *arguments("SASRecBCE", tiny), setting])
-    assert re.search(rf"cannot be loaded with these settings \(ValueError: .*{answer}", line), line
+    assert re.search(rf"cannot be loaded with these settings \(\w+Error: .*{answer}", line), line
+
+
+@pytest.mark.parametrize("option", ["run_dir", "checkpoint_dir", "data_path"])
+def test_a_path_longer_than_the_system_takes_gets_one_line(tiny, arguments, capsys, option):
+    line = refused(capsys, ["run", *arguments("Pop", tiny, **{option: "a" * 300})])
+    assert "aaaa" in line
+    assert "File name too long" in line
+
+
+@pytest.mark.parametrize(
+    ("model", "setting"), [("SASRecBCE", "hidden_size"), ("SASRec", "hidden_size"), ("SASRec", "llm_adapter_hidden")]
+)
+def test_a_size_that_no_memory_holds_gets_one_line(tiny, arguments, item_features, capsys, model, setting):
+    settings = {setting: 2**50}
+    if setting == "llm_adapter_hidden":
+        settings |= {"llm_injection": "adapter", "item_features_file": item_features(tiny)}
+    line = refused(capsys, ["run", *arguments(model, tiny, **settings)])
+    assert f"{model} is too large for the memory with these settings on 'tiny' (" in line
 
 
 def test_a_setting_of_the_model_is_refused_before_features_are_made(tiny, arguments, capsys, small):

@@ -70,7 +70,9 @@ def test_a_record_is_read_back_as_strict_json(tmp_path, leave):
     again = CellRecord.read(folder)
     assert again == CellRecord("SASRec+llm", "SASRec", "shop", 2, {"llm_injection": "adapter"}, RUNNING, attempts=1)
     assert CellRecord.read(tmp_path) is None
-    for damage in ("{", "[]", '{"status": "ready"}', '{"status": "done"}'):
+    kept = json.loads((folder / "cell.json").read_text(encoding="utf-8"))
+    wrong = [json.dumps(kept | change) for change in ({"settings": []}, {"seconds": "1"}, {"attempts": None})]
+    for damage in ("{", "[]", '{"status": "ready"}', '{"status": "done"}', "[" * 100_000, *wrong):
         (folder / "cell.json").write_text(damage, encoding="utf-8")
         with pytest.raises(ConfigError, match=r"cell\.json is not the record of a cell .* delete it"):
             CellRecord.read(folder)

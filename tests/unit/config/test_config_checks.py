@@ -22,10 +22,16 @@ def refusal(**kwargs) -> str:
     [
         ({"sample_num": 0}, "a mapping whose sample_num is a whole number, 1 or more"),
         ({"dynamic": True, "candidate_num": 0}, "a mapping whose candidate_num is a whole number, 1 or more"),
+        ({"distribution": "popularity", "alpha": "a"}, "a mapping whose alpha is a finite number"),
     ],
 )
 def test_negatives_that_cannot_be_drawn_are_refused(given, expected):
     assert expected in refusal(model="BPR", settings={"train_neg_sample_args": given})
+
+
+def test_a_key_of_negatives_that_means_nothing_is_warned_of():
+    (warning,) = make("BPR", settings={"train_neg_sample_args": {"sample_nums": 5}}).warnings
+    assert warning == "train_neg_sample_args.sample_nums means nothing; did you mean sample_num?"
 
 
 @pytest.mark.parametrize(("model", "key"), [("NeuMF", "mlp_hidden_size"), ("NGCF", "hidden_size_list")])
@@ -164,6 +170,20 @@ class TestKinds:
             ("initializer_range", -0.02),
             ("layer_norm_eps", 0),
             ("loss_type", "foo"),
+            ("gpu_id", "0\0"),
+            ("run_dir", "runs/a\0b"),
+            ("checkpoint_dir", "''"),
+            ("epochs", 10**20),
+            ("MAX_ITEM_LIST_LENGTH", -(2**63) - 1),
+            ("loss_decimal_place", 101),
+            ("metric_decimal_place", 2_000_000_000),
+            ("clip_grad_norm", {"max_norm": "a"}),
+            ("clip_grad_norm", {"max_norm": -1}),
+            ("clip_grad_norm", {"max_norm": 5, "norm_type": "two"}),
+            ("seq_len", "abc"),
+            ("alias_of_entity_id", "item"),
+            ("normalize_all", "abc"),
+            ("rm_dup_inter", "abc"),
         ],
     )
     def test_a_value_out_of_range_is_refused(self, key, value):
@@ -209,6 +229,11 @@ class TestMetrics:
         message = refusal(settings={"valid_metric": given})
         assert "valid_metric" in message
         assert "NDCG@10, NDCG@20" in message
+
+    @pytest.mark.parametrize("given", ["5", "None", "True", "[NDCG@10]", "{NDCG: 10}"])
+    def test_valid_metric_is_a_text_whatever_a_command_line_looks_like(self, given):
+        message = refusal(command_line=[f"--valid_metric={given}"])
+        assert message.startswith(f"valid_metric is {given!r} from the command line, but metrics and topk give ")
 
     def test_valid_metric_follows_metrics_and_topk(self):
         assert "the defaults" in refusal(settings={"topk": [5]})

@@ -177,6 +177,11 @@ class TestFiles:
         assert len(paths) > 20
         assert ours == theirs
 
+    def test_a_tag_that_does_not_fit_its_value_is_refused(self, tmp_path):
+        (tmp_path / "a.yaml").write_text("epochs: !!int many\n")
+        with pytest.raises(ConfigError, match=r"a\.yaml: this is not plain YAML"):
+            read_config_file(tmp_path / "a.yaml")
+
     def test_lines_are_kept(self, tmp_path):
         (tmp_path / "a.yaml").write_text("# one\nepochs: 5\n\nload_col:\n  inter: [user_id]\n")
         settings = read_config_file(tmp_path / "a.yaml").settings

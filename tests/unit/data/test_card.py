@@ -108,6 +108,7 @@ def test_description_shouts_if_synthetic() -> None:
     ("content", "message"),
     [
         ("name: [unclosed", "not readable YAML"),
+        ("description: 2021-13-45", "not readable YAML"),
         ("name: !!python/object/apply:os.mkdir [never]", "not readable YAML"),
         ("just text", "must be a mapping"),
         ("", "must be a mapping"),

@@ -232,13 +232,19 @@ def test_filters_that_leave_one_domain(write, load):
     "settings",
     [
         {"user_inter_num_interval": "[100,inf)"},
-        {"user_inter_num_interval": "[x,y]"},
+        {"val_interval": {"domain": "[0,1]"}},
         {"val_interval": {"price": "[0,1]"}},
     ],
 )
 def test_filters_that_cannot_be_applied(write, load, settings):
     write()
     refused(load, "cannot be applied to 'tiny'", next(iter(settings)), error=ConfigError, **settings)
+
+
+def test_unused_columns_of_a_table_that_is_not_there(write, load):
+    write()
+    refused(load, "unused_col names columns of .user", error=ConfigError, unused_col={"user": ["age"]})
+    load("SASRec", unused_col={"inter": ["timestamp"]}).build()
 
 
 # ----------------------------------------------------------------------------------------------------- pre-split files

@@ -99,6 +99,7 @@ def test_an_own_prompt_file_with_another_wording(tmp_path):
     ("content", "message"),
     [
         ("a: [", "not valid YAML"),
+        ("a: 2021-13-45", "not valid YAML"),
         ("name: x", "`name` and `version`"),
         ("name: x\nversion: 1", "lacks a key"),
         ("name: x\nversion: 1\nfields: [{columns: [t], text: no, max_chars: 3}]", "lacks a key"),

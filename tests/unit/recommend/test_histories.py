@@ -115,6 +115,7 @@ def test_json_lines_may_begin_with_a_byte_order_mark(tmp_path):
         "[]",
         '{"user": "x"}',
         '{"user": 7, "items": []}',
+        "[" * 100_000,
         '{"user": "x", "items": "book:1"}',
         '{"user": "x", "items": [7]}',
     ],

@@ -62,3 +62,17 @@ def test_values_that_both_have_are_compared_as_they_are(begun):
         begun(changed={"hidden_size": 32})
     with pytest.raises(ConfigError, match=r"clip_grad_norm is None, was \{'max_norm': 5\}"):
         begun(changed={"clip_grad_norm": {"max_norm": 5}})
+
+
+@pytest.mark.parametrize("name", ["a?b.db", "a%20b.db", "a{b}.db", "a#b @c:d.db", "stüdy.db"])
+def test_a_path_names_the_file_whatever_characters_it_has(tmp_path, name):
+    study = Storage(str(tmp_path / "trials" / name), 60).open("s", {}, {}, True, RandomSampler(), NopPruner())
+    assert study.study_name == "s"
+    assert [path.name for path in (tmp_path / "trials").iterdir()] == [name]
+
+
+def test_a_file_that_is_no_database_is_told_with_what_to_do(tmp_path):
+    (tmp_path / "study.db").write_text("no database\n" * 100, encoding="utf-8")
+    storage = Storage(str(tmp_path / "study.db"), 60)
+    with pytest.raises(ConfigError, match=r"cannot be used \(file is not a database\); name another with --storage"):
+        storage.open("s", {}, {}, True, RandomSampler(), NopPruner())
