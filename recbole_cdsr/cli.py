@@ -12,17 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from recbole_cdsr import __version__, stats
-from recbole_cdsr.benchmark import command as benchmark_command
-from recbole_cdsr.convert import command as convert_command
+from recbole_cdsr import __version__
 from recbole_cdsr.errors import CDSRError, ConfigError
-from recbole_cdsr.evaluate import command as evaluate_command
-from recbole_cdsr.explain import command as explain_command
-from recbole_cdsr.llm import feature_command
-from recbole_cdsr.llm.spending import spent_together
-from recbole_cdsr.recommend import command as recommend_command
-from recbole_cdsr.run_options import Once, add_run_options
-from recbole_cdsr.tune import command as tune_command
 
 # Why the system does not even say whether a path is there, wherever a command looks.
 _OUT_OF_REACH = frozenset({errno.EACCES, errno.ENAMETOOLONG})
@@ -38,7 +29,6 @@ _KEPT = {
 }
 
 
-@spent_together()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a sub-command.
 
@@ -54,12 +44,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     command = ""
     try:
+        # Here and in `_parser`, for pandas and others take seconds to load: Ctrl-C ends that in one line too.
+        from recbole_cdsr.llm.feature_command import with_action
+        from recbole_cdsr.llm.spending import spent_together
+
         given = sys.argv[1:] if arguments is None else arguments
-        options, settings = _parser().parse_known_args(feature_command.with_action(given))
+        options, settings = _parser().parse_known_args(with_action(given))
         if settings and not options.takes_settings:
             raise ConfigError(f"{options.command} does not know {' '.join(settings)}; see `{options.command} --help`.")
         options.settings, command = settings, options.command
-        code = options.run(options)
+        with spent_together():
+            code = options.run(options)
         sys.stdout.flush()
         return code
     except CDSRError as error:
@@ -104,6 +99,16 @@ class _OneLineParser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
+    from recbole_cdsr import stats
+    from recbole_cdsr.benchmark import command as benchmark_command
+    from recbole_cdsr.convert import command as convert_command
+    from recbole_cdsr.evaluate import command as evaluate_command
+    from recbole_cdsr.explain import command as explain_command
+    from recbole_cdsr.llm import feature_command
+    from recbole_cdsr.recommend import command as recommend_command
+    from recbole_cdsr.run_options import Once, add_run_options
+    from recbole_cdsr.tune import command as tune_command
+
     parser = _OneLineParser(
         prog="recbole-cdsr",
         description="Cross-domain sequential recommendation with LLMs, on RecBole.",

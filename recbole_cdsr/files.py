@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+
+from recbole_cdsr.locks import hold
 
 
 @contextmanager
@@ -22,8 +27,8 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     path
         The file; its folder must be there.
     shared
-        Several processes may write the file at the same time, so each does it under a name of its own. Otherwise the
-        name is fixed, and what a killed process left there is overwritten by the next one.
+        Several processes may write the file at the same time, so each does it in a folder of its own, and what killed
+        ones left is removed. Otherwise the name is fixed, and what a killed process left there is overwritten.
 
     Yields
     ------
@@ -38,15 +43,40 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     path = path.resolve()  # a link goes on pointing at what it names
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    part = path.with_name(f"{path.name}.{os.getpid()}.part" if shared else f"{path.name}.part")
+    with _own_folder(path) if shared else nullcontext(path.parent) as folder:
+        part = folder / f"{path.name}.part"
+        try:
+            part.write_bytes(b"")
+            mode = part.stat().st_mode  # as the user's umask has it; some writers would let nobody else read the file
+            yield part
+            part.chmod(mode)
+            with part.open("rb") as stream:
+                os.fsync(stream.fileno())  # the content is on the disk before the name is
+            os.replace(part, path)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+
+@contextmanager
+def _own_folder(path: Path) -> Iterator[Path]:
+    """A folder `<name>.*.part` beside a file, locked and so told from those that killed processes left."""
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        with suppress(OSError):  # a file system without locks
+            if left.is_dir() and (lock := hold(left)) is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    own, lock = Path(), None
+    while lock is None:
+        own = Path(tempfile.mkdtemp(".part", f"{path.name}.", path.parent))
+        try:
+            lock = hold(own)  # None: another process removed it before it was locked
+        except OSError:  # a file system without locks
+            break
     try:
-        part.write_bytes(b"")
-        mode = part.stat().st_mode  # as the user's umask has it; some writers would let nobody else read the file
-        yield part
-        part.chmod(mode)
-        with part.open("rb") as stream:
-            os.fsync(stream.fileno())  # the content is on the disk before the name is
-        os.replace(part, path)
+        yield own
     finally:
         with suppress(OSError):
-            part.unlink()
+            own.rmdir()
+        if lock is not None:
+            os.close(lock)

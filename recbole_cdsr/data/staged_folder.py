@@ -43,7 +43,8 @@ def staged_directory(target: Path) -> Iterator[Path]:
         yield part
         _move_into_place(part, target)
     finally:
-        shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
+        if not (part / "features").exists():  # which are the old dataset's, and could not be handed back
+            shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
         if lock is not None:
             os.close(lock)
 
@@ -66,6 +67,8 @@ def _part_of(target: Path) -> tuple[Path, int | None]:
 
 def _remove_unfinished(target: Path) -> None:
     for left, lock in _abandoned(target, "part"):
+        if target.exists():
+            _hand_over_features(left, target)
         shutil.rmtree(left, ignore_errors=True)
         os.close(lock)
 
@@ -74,6 +77,9 @@ def _put_back_replaced(target: Path) -> None:
     """Finish what was killed between moving an old dataset away and deleting it."""
     for left, lock in _abandoned(target, "replaced"):
         if not target.exists():
+            for part, part_lock in _abandoned(target, "part"):  # its features may have moved on already
+                _hand_over_features(part, left)
+                os.close(part_lock)
             os.rename(left, target)
         else:
             _hand_over_features(left, target)
@@ -119,12 +125,15 @@ def _move_into_place(part: Path, target: Path) -> None:
                 with suppress(OSError):  # a file system without locks
                     lock = hold(target)
                 os.rename(target, replaced)
+                _hand_over_features(replaced, part)
             os.rename(part, target)
         except BaseException:
             if replaced.exists() and not target.exists():
-                os.rename(replaced, target)
+                try:
+                    _hand_over_features(part, replaced)
+                finally:
+                    os.rename(replaced, target)
             raise
-        _hand_over_features(replaced, target)
     except OSError as error:
         raise DataError(f"{target}: cannot be put in place ({error.strerror}).") from error
     finally:
@@ -133,7 +142,7 @@ def _move_into_place(part: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
-def _hand_over_features(replaced: Path, target: Path) -> None:
-    """Features leave the old folder before it is deleted: should this be cut short, they still lie there."""
-    if (replaced / "features").is_dir() and not (target / "features").exists():
-        os.rename(replaced / "features", target / "features")
+def _hand_over_features(source: Path, destination: Path) -> None:
+    """Features move while no dataset is in its place: one that is there without them would have them made again."""
+    if (source / "features").is_dir() and not (destination / "features").exists():
+        os.rename(source / "features", destination / "features")

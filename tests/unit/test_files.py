@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -48,11 +49,27 @@ def test_what_a_killed_writer_left_is_overwritten(tmp_path: Path):
 
 def test_two_writers_of_a_shared_file_do_not_meet(tmp_path: Path):
     path = tmp_path / "a.json"
-    (tmp_path / "a.json.1.part").write_text("of another process", encoding="utf-8")
-    with replacing(path, shared=True) as part:
+    with replacing(path, shared=True) as one, replacing(path, shared=True) as other:
+        other.write_text("of the other", encoding="utf-8")
+        one.write_text("of the one", encoding="utf-8")
+        assert other.read_text(encoding="utf-8") == "of the other"
+    assert path.read_text(encoding="utf-8") == "of the one"
+    assert os.listdir(tmp_path) == ["a.json"]
+
+
+@pytest.mark.filterwarnings("ignore:This process")
+def test_what_killed_writers_of_a_shared_file_left_is_removed(tmp_path: Path):
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            with replacing(tmp_path / "a.json", shared=True) as part:
+                part.write_text("half of the n", encoding="utf-8")
+                os.kill(os.getpid(), signal.SIGKILL)
+        assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+        assert len(os.listdir(tmp_path)) == 1
+    with replacing(tmp_path / "a.json", shared=True) as part:
         part.write_text("new", encoding="utf-8")
-    assert path.read_text(encoding="utf-8") == "new"
-    assert (tmp_path / "a.json.1.part").read_text(encoding="utf-8") == "of another process"
+    assert (tmp_path / "a.json").read_text(encoding="utf-8") == "new"
+    assert os.listdir(tmp_path) == ["a.json"]
 
 
 def test_a_link_stays_and_its_file_is_written(tmp_path: Path):

@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -120,14 +121,19 @@ def test_no_card_stays_no_card(tmp_path: Path) -> None:
     assert card.features == {"items": [entry("us")]}
 
 
-def test_a_card_that_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_card_that_cannot_be_written_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object) -> str:
+        raise OSError(28, "No space left on device")
+
     path = DatasetCard(name="mini").save(tmp_path)
     before = path.read_bytes()
-    (tmp_path / f"mini.card.yaml.{os.getpid()}.part").mkdir()  # where the new content would be written
+    monkeypatch.setattr(tempfile, "mkdtemp", full)  # where the new content would be written
     card = load_card(tmp_path, "mini")
     with caplog.at_level(logging.WARNING):
         note_features(tmp_path, "mini", card, "items", made("us"))
-    assert "mini.card.yaml cannot be written (Is a directory)" in caplog.text
+    assert "mini.card.yaml cannot be written (No space left on device)" in caplog.text
     assert card.features == {"items": [entry("us")]}
     assert path.read_bytes() == before
 

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -65,7 +66,7 @@ class TestStagedDirectory:
         rename = os.rename
 
         def failing(source: os.PathLike[str], destination: os.PathLike[str]) -> None:
-            if ".part-" in str(source):
+            if ".part-" in str(source) and destination == target:
                 raise error
             rename(source, destination)
 
@@ -139,32 +140,39 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1"]
 
 
-def killed_between_the_renames(target: Path) -> None:
-    """Replace `target` in a process that is killed when the old dataset is out of the way and the new one not there."""
-    script = f"""
-import os, signal
-from pathlib import Path
-from recbole_cdsr.data.staged_folder import staged_directory
-rename, calls = os.rename, []
-def once(source, destination):
-    if calls:
-        os.kill(os.getpid(), signal.SIGKILL)
-    calls.append(source)
-    rename(source, destination)
-os.rename = once
-with staged_directory(Path({str(target)!r})) as folder:
-    (folder / "mini.inter").write_text("new")
-"""
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
+def killed_at_a_rename(target: Path, number: int) -> bool:
+    """Replace `target` in a process that is killed before it renames for the `number`th time, if ever it does."""
+    child = os.fork()
+    if child == 0:
+        seen = 0
+
+        def kill_at_the_rename(event: str, arguments: tuple) -> None:
+            nonlocal seen
+            if event == "os.rename":
+                if seen == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                seen += 1
+
+        try:
+            sys.addaudithook(kill_at_the_rename)
+            with staged_directory(target) as folder:
+                (folder / "mini.inter").write_text("new")
+        finally:
+            os._exit(0)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
 
 
-def test_a_dataset_moved_away_by_a_killed_process_is_put_back_before_it_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:This process")
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_dataset_moved_away_by_a_killed_process_is_put_back_before_it_is_replaced(
+    tmp_path: Path, number: int
+) -> None:
     target = tmp_path / "mini"
     (target / "features").mkdir(parents=True)
     (target / "features" / "text.safetensors").write_text("vectors")
     (target / "mini.inter").write_text("old")
-    killed_between_the_renames(target)
-    assert not target.exists()
+    assert killed_at_a_rename(target, number)
+    assert not target.exists()  # and so nobody makes its features anew meanwhile
 
     def refused() -> None:
         with staged_directory(target):
@@ -178,8 +186,44 @@ def test_a_dataset_moved_away_by_a_killed_process_is_put_back_before_it_is_repla
     assert os.listdir(tmp_path) == ["mini"]
 
 
+@pytest.mark.filterwarnings("ignore:This process")
+def test_a_dataset_in_its_place_has_its_features_whenever_its_writer_is_killed(tmp_path: Path) -> None:
+    target, number = tmp_path / "mini", 0
+    (target / "features").mkdir(parents=True)
+    while killed_at_a_rename(target, number):
+        assert not target.exists() or (target / "features").is_dir()
+        with suppress(ValueError), staged_directory(target):
+            raise ValueError  # what was left is put in order before anything is replaced
+        assert os.listdir(target) == ["features"]
+        number += 1
+    assert number == 3
+    assert sorted(os.listdir(target)) == ["features", "mini.inter"]
+
+
+def test_features_that_cannot_be_handed_back_come_with_the_next_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target, rename = tmp_path / "mini", os.rename
+    (target / "features").mkdir(parents=True)
+
+    def failing(source: Path, destination: Path) -> None:
+        if ".part-" in str(source):
+            raise OSError(5, "Input/output error")
+        rename(source, destination)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with pytest.raises(DataError), staged_directory(target):
+        pass
+    assert target.is_dir()
+    monkeypatch.undo()
+    with staged_directory(target) as folder:
+        (folder / "mini.inter").write_text("new")
+    assert sorted(os.listdir(target)) == ["features", "mini.inter"]
+    assert os.listdir(tmp_path) == ["mini"]
+
+
 def test_features_of_a_replaced_dataset_are_not_lost_with_it(tmp_path: Path) -> None:
-    """Killed after the new dataset was in its place, before the features had moved over."""
+    """Killed by an earlier release after the new dataset was in its place, before the features had moved over."""
     for name, content in (("mini", "new"), ("mini.replaced-77", "old")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "mini.inter").write_text(content)

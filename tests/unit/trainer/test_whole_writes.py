@@ -1,4 +1,4 @@
-"""Interrupts amid what a TensorBoard writer does."""
+"""Interrupts and full disks amid what a TensorBoard writer does."""
 
 from __future__ import annotations
 
@@ -70,3 +70,19 @@ def test_a_process_that_is_deaf_to_ctrl_c_stays_so():
         assert WholeWrites(writer).add_scalar("a", 1.0, 2) == "written"
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_full_disk_costs_the_curves_and_not_the_run(heard, caplog):
+    class Full(Writer):
+        def add_scalar(self, tag: str, value: float, step: int) -> str:
+            raise OSError(28, "No space left on device")
+
+        close = add_scalar
+
+    whole = WholeWrites(Full(None))
+    for step in range(3):
+        assert whole.add_scalar("Loss/Train", 0.5, step) is None
+    whole.close("", 0.0, 0)
+    assert [record.message for record in caplog.records] == [
+        "TensorBoard's curves in log cannot be written (No space left on device); the run goes on without them."
+    ]
