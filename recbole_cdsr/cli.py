@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from recbole_cdsr import __version__
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.run_options import Once
 
 # Why the system does not even say whether a path is there, wherever a command looks.
 _OUT_OF_REACH = frozenset({errno.EACCES, errno.ENAMETOOLONG})
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     from recbole_cdsr.explain import command as explain_command
     from recbole_cdsr.llm import feature_command
     from recbole_cdsr.recommend import command as recommend_command
-    from recbole_cdsr.run_options import Once, add_run_options
+    from recbole_cdsr.run_options import add_run_options
     from recbole_cdsr.tune import command as tune_command
 
     parser = _OneLineParser(

@@ -18,6 +18,7 @@ from recbole_cdsr.llm.encoder_sources import (
     find_default_encoder,
     locate_encoder,
 )
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.text_batches import encode_in_batches
 
 __all__ = ["DEFAULT_ENCODER", "SentenceTransformerEncoder", "TextEncoder", "find_default_encoder"]
@@ -40,8 +41,11 @@ class TextEncoder(Protocol):
     def provenance(self) -> dict[str, Any]:
         """Plain data that says which encoder this is: at least `name`, `revision`, `weights_sha256`."""
 
-    def encode(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
-        """float32 `[len(texts), dim]`, finite; row i is the vector of `texts[i]`."""
+    def encode(self, texts: Sequence[str], show_progress: bool = False, kept: KeptVectors | None = None) -> np.ndarray:
+        """float32 `[len(texts), dim]`, finite; row i is the vector of `texts[i]`.
+
+        What `kept` has of an interrupted call is not encoded again; encoders with a cache of their own ignore it.
+        """
 
 
 class SentenceTransformerEncoder:
@@ -92,7 +96,7 @@ class SentenceTransformerEncoder:
             "library": f"sentence-transformers {importlib.metadata.version('sentence-transformers')}"
         }
 
-    def encode(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], show_progress: bool = False, kept: KeptVectors | None = None) -> np.ndarray:
         """Encode texts; equal texts are computed once.
 
         Parameters
@@ -101,6 +105,8 @@ class SentenceTransformerEncoder:
             Longer ones are cut at the encoder's own token limit.
         show_progress : bool
             Whether to draw a progress bar.
+        kept : KeptVectors, optional
+            Has what an interrupted call encoded, and keeps what this one does.
 
         Returns
         -------
@@ -118,9 +124,10 @@ class SentenceTransformerEncoder:
             self._encoded,
             # In pieces: the library keeps all the vectors of a call twice at the end.
             _BATCHES_AT_ONCE * self.batch_size,
-            self.name,
+            self.provenance,
             "try another llm_encoder or device",
             show_progress,
+            kept,
         )
 
     def _encoded(self, texts: list[str]) -> np.ndarray:

@@ -16,6 +16,7 @@ from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.llm import store
 from recbole_cdsr.llm.encoder_settings import EncoderSettings
 from recbole_cdsr.llm.encoder_sources import DEFAULT_ENCODER, file_sha256
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.matrix import load_matrix
 from recbole_cdsr.llm.prompts import item_texts, load_item_prompt, warn_of_unread_script
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -123,10 +124,11 @@ def encoded_items(settings: FeatureSettings, frame: pd.DataFrame, force: bool = 
         encoder = settings.text_encoder()
         logger.info(f"Item features: encoding {len(texts)} item texts with {encoder.name} on {settings.device} …")
         started = time.perf_counter()
-        matrix = encoder.encode(texts, settings.show_progress)
-        store.save_feature_set(
-            settings.features_dir, "items", name, matrix, tokens, encoder=encoder.provenance(), **made_from
-        )
+        with KeptVectors(settings.features_dir) as kept:
+            matrix = encoder.encode(texts, settings.show_progress, kept)
+            store.save_feature_set(
+                settings.features_dir, "items", name, matrix, tokens, encoder=encoder.provenance(), **made_from
+            )
         made = store.load_feature_set(settings.features_dir, "items", name, tokens, expected=made_from)
     logger.info(said("Item features", f"made in {time.perf_counter() - started:.0f} s", made, settings, name))
     return made

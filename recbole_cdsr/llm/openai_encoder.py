@@ -14,6 +14,7 @@ import pandas as pd
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.batch_files import EMBEDDINGS_URL, BatchExport, export_entries
 from recbole_cdsr.llm.generator import Answer, content_key
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.openai_answers import MalformedAnswerError, embedding_answers
 from recbole_cdsr.llm.openai_endpoint import OpenAIEndpoint
 from recbole_cdsr.llm.request_limits import RequestLimits
@@ -107,7 +108,7 @@ class OpenAIEncoder:
             "weights_sha256": None,
         }
 
-    def encode(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], show_progress: bool = False, kept: KeptVectors | None = None) -> np.ndarray:
         """Encode texts: those the cache has not are asked, equal ones once.
 
         Parameters
@@ -116,6 +117,8 @@ class OpenAIEncoder:
             In any order.
         show_progress : bool
             Whether to draw a progress bar.
+        kept
+            Not used: the response cache keeps every vector.
 
         Returns
         -------

@@ -15,6 +15,7 @@ from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.history_texts import histories_sha256
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.profile_llm import encoded_texts, llm_profiles
 from recbole_cdsr.llm.settings import FeatureSettings
 
@@ -88,21 +89,24 @@ def _extractive_profiles(
         with store.sole_maker(settings.features_dir, "profiles", name):
             if not store.feature_set_exists(settings.features_dir, "profiles", name):  # made while this one waited
                 started = time.perf_counter()
-                matrix = extractive_profiles(settings, items, histories)
-                store.save_feature_set(
-                    settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from
-                )
+                with KeptVectors(settings.features_dir) as kept:
+                    matrix = extractive_profiles(settings, items, histories, kept)
+                    store.save_feature_set(
+                        settings.features_dir, "profiles", name, matrix, user_tokens, extra=how, **made_from
+                    )
                 word = f"made in {time.perf_counter() - started:.0f} s"
     found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
     logging.getLogger().info(said("User profiles", word, found, settings, name))
     return found
 
 
-def extractive_profiles(settings: FeatureSettings, items: ItemTable, histories: Histories) -> np.ndarray:
-    """Profiles of U users by the offline extractive profiler, float32 ``[U, D_u]``; nothing is read or kept."""
+def extractive_profiles(
+    settings: FeatureSettings, items: ItemTable, histories: Histories, kept: KeptVectors | None = None
+) -> np.ndarray:
+    """Profiles of U users by the offline extractive profiler, float32 ``[U, D_u]``; no set is read or stored."""
     # Clustered in the order of .item, so that every split and permutation has the same clusters.
     labels = profiles.cluster_items(items.source.matrix, settings.profile_clusters)
     interests = profiles.interest_clusters(items.vectors, items.by_id(labels, -1), histories)
     if settings.profile_encoding == "text":
-        return encoded_texts(settings, profiles.profile_texts(interests, items.titles()))
+        return encoded_texts(settings, profiles.profile_texts(interests, items.titles()), kept)
     return profiles.profile_vectors(items.vectors, interests)

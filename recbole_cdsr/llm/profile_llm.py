@@ -17,6 +17,7 @@ from recbole_cdsr.llm.asking import Asking, asking_for, identity, weights_at_han
 from recbole_cdsr.llm.history_texts import histories_sha256, shown_words
 from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.profile_writing import WrittenProfiles, write_flat, write_hierarchical
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
@@ -112,11 +113,11 @@ def ask_profiles(
     return write_hierarchical(asking, prompts, words, histories, user_tokens, labels, settings.history_tokens)
 
 
-def encoded_texts(settings: FeatureSettings, texts: Sequence[str]) -> np.ndarray:
+def encoded_texts(settings: FeatureSettings, texts: Sequence[str], kept: KeptVectors | None = None) -> np.ndarray:
     """Profile texts `[U]` as vectors float32 `[U, D_u]`; zero for a user without text."""
     encoder = settings.text_encoder()
     logging.getLogger().info(f"User profiles: encoding {len(texts)} profile texts with {encoder.name} …")
-    matrix = encoder.encode(texts, settings.show_progress)  # [U, D_u]
+    matrix = encoder.encode(texts, settings.show_progress, kept)  # [U, D_u]
     matrix[np.array([not text for text in texts], dtype=bool)] = 0.0  # a user without items has no profile
     return matrix
 
@@ -148,29 +149,30 @@ def _make(
             f"User profiles: the LLM has none for {written.report['by_fallback']} of {len(texts)} users, who get "
             f"those of the {profiles.EXTRACTIVE_PROFILER}."
         )
-    matrix = encoded_texts(settings, texts)
     lines = [
         json.dumps({"user": user, "by": who, "text": text}, ensure_ascii=False)
         for user, who, text in zip(user_tokens, by, texts, strict=True)
     ]
-    store.save_feature_set(
-        settings.features_dir,
-        "profiles",
-        name,
-        matrix,
-        user_tokens,
-        made_by=made_by,
-        extra={
-            **expected,
-            "how": "every user's profile text encoded",
-            "generator": generator,
-            "answers": written.report,
-        },
-        texts_sha256=expected["texts_sha256"],
-        prompt_version=expected["prompt_version"],
-        encoder=expected["encoder"],
-        texts={TEXTS_SUFFIX: lines},
-    )
+    with KeptVectors(settings.features_dir) as kept:
+        matrix = encoded_texts(settings, texts, kept)
+        store.save_feature_set(
+            settings.features_dir,
+            "profiles",
+            name,
+            matrix,
+            user_tokens,
+            made_by=made_by,
+            extra={
+                **expected,
+                "how": "every user's profile text encoded",
+                "generator": generator,
+                "answers": written.report,
+            },
+            texts_sha256=expected["texts_sha256"],
+            prompt_version=expected["prompt_version"],
+            encoder=expected["encoder"],
+            texts={TEXTS_SUFFIX: lines},
+        )
     return f"made in {time.perf_counter() - started:.0f} s"
 
 

@@ -19,6 +19,7 @@ from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm import store
 from recbole_cdsr.llm.history_texts import histories_sha256
 from recbole_cdsr.llm.item_table import ItemTable, item_table
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.pseudo_items import NamedPairs, PseudoItems
 from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, llm_pseudo_items
 from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
@@ -108,15 +109,16 @@ def _make(
     expected: dict[str, Any],
 ) -> None:
     try:
-        if settings.pseudo_generator == "llm":
-            pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens)
-        else:
-            pairs, names, vectors = _retrieved(settings, dataset, items, items.titles(), histories)
-            made = {}
-        report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
-        save_pseudo_items(
-            settings.features_dir, name, pairs, names, vectors, user_tokens, expected | made | {"too_few": report}
-        )
+        with KeptVectors(settings.features_dir) as kept:
+            if settings.pseudo_generator == "llm":
+                pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens, kept)
+            else:
+                pairs, names, vectors = _retrieved(settings, dataset, items, items.titles(), histories)
+                made = {}
+            report = _too_few(pairs, settings.pseudo_min_names, user_tokens, dataset.domain_names)
+            save_pseudo_items(
+                settings.features_dir, name, pairs, names, vectors, user_tokens, expected | made | {"too_few": report}
+            )
     except FeatureError as error:
         if not store.feature_set_exists(settings.features_dir, "pseudo", name):
             raise

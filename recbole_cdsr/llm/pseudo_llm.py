@@ -14,6 +14,7 @@ from recbole_cdsr.llm.asking import Asking, asking_for, identity, weights_at_han
 from recbole_cdsr.llm.history_texts import shown_words
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.pseudo_items import NamedPairs
 from recbole_cdsr.llm.pseudo_writing import PseudoLimits, WrittenPseudoItems, write_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -81,7 +82,12 @@ def ask_pseudo_items(
 
 
 def llm_pseudo_items(
-    settings: FeatureSettings, dataset: Any, items: ItemTable, histories: Histories, user_tokens: Sequence[str]
+    settings: FeatureSettings,
+    dataset: Any,
+    items: ItemTable,
+    histories: Histories,
+    user_tokens: Sequence[str],
+    kept: KeptVectors,
 ) -> tuple[NamedPairs, list[str], np.ndarray, dict[str, Any]]:
     """Pairs, names, a vector of each name, and the sidecar's entries about who made them.
 
@@ -105,7 +111,7 @@ def llm_pseudo_items(
         written = ask_pseudo_items(settings, dataset, items, histories, user_tokens, asking)
         generator = asking.generator.provenance()
     logging.getLogger().info(f"Pseudo items: encoding {len(written.names)} different names with {encoder.name} …")
-    vectors = encoder.encode(written.names, settings.show_progress)
+    vectors = encoder.encode(written.names, settings.show_progress, kept)
     made_by = f"LLM {generator['model']} ({settings.pseudo_shots} examples)"
     return (
         written.pairs,

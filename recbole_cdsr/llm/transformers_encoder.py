@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from recbole_cdsr.llm import local_models
+from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.text_batches import encode_in_batches
 
 POOLINGS = ("last", "mean")
@@ -80,7 +81,7 @@ class TransformersEncoder:
             "library": local_models.library(),
         }
 
-    def encode(self, texts: Sequence[str], show_progress: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], show_progress: bool = False, kept: KeptVectors | None = None) -> np.ndarray:
         """Encode texts; equal texts are computed once, and batches are made of texts of similar length.
 
         Parameters
@@ -89,6 +90,8 @@ class TransformersEncoder:
             Cut at `max_tokens`.
         show_progress : bool
             Whether to draw a progress bar.
+        kept : KeptVectors, optional
+            Has what an interrupted call encoded, and keeps what this one does.
 
         Returns
         -------
@@ -105,9 +108,10 @@ class TransformersEncoder:
             lambda: self.dim,
             self._encoded,
             self.batch_size,
-            self.name,
+            self.provenance,
             "try llm_dtype=float32, another llm_encoder or device",
             show_progress,
+            kept,
         )
 
     def _encoded(self, texts: list[str]) -> np.ndarray:
