@@ -10,8 +10,6 @@ from typing import Any
 class Once(argparse.Action):
     """Keeps an option's value and refuses a second one; argparse itself takes the last of them without a word."""
 
-    _is_given = False
-
     def __call__(
         self,
         parser: argparse.ArgumentParser,
@@ -21,9 +19,8 @@ class Once(argparse.Action):
     ) -> None:
         """Keep the value."""
         before = getattr(namespace, self.dest)
-        if self._is_given and before != values:
+        if before is not None and before != values:
             parser.error(f"{self.option_strings[0]} is given twice, as {before} and as {values}; remove one")
-        self._is_given = True  # what is kept may be the default as well
         setattr(namespace, self.dest, values)
 
 

@@ -142,7 +142,13 @@ def add_parser(sources: argparse._SubParsersAction) -> None:
     add("--item-col", required=True, metavar="COLUMN", help="column of item ids")
     add("--time-col", required=True, metavar="COLUMN", help="column of times: numbers (see --time-unit) or dates (UTC)")
     add("--rating-col", metavar="COLUMN", help="column of ratings")
-    add("--text-cols", nargs="+", metavar="COLUMN", help="columns of item text (default: all of the files of --items)")
+    add(
+        "--text-cols",
+        action="extend",
+        nargs="+",
+        metavar="COLUMN",
+        help="columns of item text (default: all of the files of --items)",
+    )
     add("--items", action="extend", nargs="+", metavar="NAME=FILE", help="files of item text, by --item-col")
     add("--separator", metavar="CHAR", help="a character, or comma, tab, semicolon, bar (default: told by the header)")
     add("--time-unit", choices=list(TIME_UNITS), help="unit of times that are numbers (default s)")

@@ -17,7 +17,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
         allow_abbrev=False,
     )
     add_run_options(parser)
-    parser.add_argument("--users", nargs="+", default=[], metavar="U,V", help="users as the .inter file names them")
+    parser.add_argument(
+        "--users", action="extend", nargs="+", default=[], metavar="U,V", help="users as the .inter file names them"
+    )
     parser.add_argument("--random", type=int, default=0, metavar="N", help="N users with pseudo items, drawn by --seed")
     parser.add_argument("--seed", type=int, default=1, metavar="S", help="draws the users of --random (default 1)")
     parser.add_argument(

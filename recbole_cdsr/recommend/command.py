@@ -39,14 +39,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     )
     add_run_options(parser)
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--users", nargs="+", metavar="U,V", help="users as the .inter file names them")
+    who.add_argument("--users", action="extend", nargs="+", metavar="U,V", help="users as the .inter file names them")
     who.add_argument("--all-users", action="store_true", help="every user of the dataset")
     who.add_argument(
         "--history", action="append", metavar="A,B", help="items of a new user, oldest first; once for each new user"
     )
     who.add_argument("--histories", type=Path, metavar="FILE", help='new users: lines of {"user": "ann", "items": []}')
     parser.add_argument("--topk", type=int, default=10, metavar="K", help="items of each domain (default 10)")
-    parser.add_argument("--domain", nargs="+", metavar="A,B", help="domains to recommend from (default: each of them)")
+    parser.add_argument(
+        "--domain", action="extend", nargs="+", metavar="A,B", help="domains to recommend from (default: each of them)"
+    )
     parser.add_argument("--keep-history", action="store_true", help="do not leave out what a user has already")
     parser.add_argument(
         "--new-items", type=Path, metavar="FILE", help="items unseen in training, by their text: .csv or .tsv"

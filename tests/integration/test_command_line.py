@@ -90,19 +90,6 @@ def test_an_option_with_two_values_is_refused(capsys, command, option):
 
 
 @pytest.mark.parametrize(
-    ("given", "option"),
-    [
-        (["recommend", "--users", "a", "--users", "b"], "--users"),
-        (["recommend", "--all-users", "--topk=10", "--topk=5"], "--topk"),
-        (["convert", "douban", "--name=a", "--name=b"], "--name"),
-        (["features", "build", "tiny", "--what=items", "--what=profiles"], "--what"),
-    ],
-)
-def test_an_option_of_a_command_with_two_values_is_refused(capsys, given, option):
-    assert f"{option} is given twice, as " in refused(capsys, given)
-
-
-@pytest.mark.parametrize(
     ("given", "answer"), [([], "COMMAND"), (["rum"], "invalid choice: 'rum'"), (["run"], "No model")]
 )
 def test_a_command_that_is_none_gets_one_line(capsys, given, answer):

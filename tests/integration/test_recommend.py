@@ -125,7 +125,7 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one_also_among_equal_scores
 def test_named_users_come_in_their_order_with_what_led_there(trained, module_dataset, recommend, capsys):
     place = trained("SASRec")["run_dir"]
     histories = histories_of(module_dataset)
-    users = recommend(place, "--users", "u7,u3", "u7", "--topk", "3", "--show-history", "4")
+    users = recommend(place, "--users", "u7", "--users", "u3", "u7", "--topk", "3", "--show-history", "4")
     assert [user["user"] for user in users] == ["u7", "u3"]
     for user in users:
         assert [entry["item"] for entry in user["history"]] == histories[user["user"]][-4:]
