@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -59,8 +61,9 @@ def aligned_domains(config: Any, dataset: Any) -> list[AlignedDomain]:
     """Stage 2 of every domain: read where the same has been trained before, else trained now and kept.
 
     Kept in ``pretraining/`` beside the text features, named by what they follow from: sequences, texts,
-    hyper-parameters, seed. A domain that was interrupted goes on after its last whole epoch. The global random state
-    stays as it is, so that it does not matter to a run whether something was kept.
+    hyper-parameters, seed. A domain that was interrupted goes on after its last whole epoch, and so does one that
+    ``pretrain_epochs`` ended, once that is raised. The global random state stays as it is, so that it does not matter
+    to a run whether something was kept.
 
     Parameters
     ----------
@@ -111,6 +114,8 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     with one_at_a_time(path.with_suffix(".lock"), f"Pre-training of {name}"):
         if path.is_file():  # trained while this run waited
             return _reused(path, made_from, name, settings)
+        if (other := _under_another_cap(path, made_from, settings)) is not None:
+            return _reused(other, made_from, name, settings)
         logger.info(
             f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
             f"{settings.epochs} epochs, {settings.stopping_step} without a better one …"
@@ -120,14 +125,40 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             run = DomainPretraining(texts, thread, settings, sequences, domain, device)
-            result = run.finish(path.with_suffix(".unfinished"), name, bool(config["show_progress"]))
+            unfinished = path.with_suffix(".unfinished")
+            run.go_on_from(_files_of(name, folder, ".unfinished"), unfinished, made_from, name)
+            result = run.finish(unfinished, made_from, name, bool(config["show_progress"]))
         try:
             save_checkpoint(path, {"made_from": made_from, **asdict(result)})
         except CheckpointError as error:
             raise FeatureError(str(error)) from error
-        path.with_suffix(".unfinished").unlink(missing_ok=True)
+        told = _told(result, key, settings)
+        if not told.provenance["capped"]:  # else a raised cap goes on from it
+            unfinished.unlink(missing_ok=True)
     logger.info(f"Pre-training of {name}: done in {perf_counter() - began:.0f} s, {_said(result)} ({path}).")
-    return _told(result, key, settings)
+    return told
+
+
+def _but_for_the_cap(made_from: dict[str, Any] | None) -> dict[str, Any] | None:
+    return made_from and made_from | {"settings": made_from["settings"] | {"epochs": None}}
+
+
+def _files_of(name: str, folder: Path, suffix: str) -> list[Path]:
+    return sorted(folder.glob(f"{glob.escape(name)}-*{suffix}"))
+
+
+def _under_another_cap(path: Path, made_from: dict[str, Any], settings: PretrainingSettings) -> Path | None:
+    """A pre-training whose patience ended it within `settings.epochs`: under any such cap it is the same one."""
+    for other in _files_of(made_from["domain"], path.parent, ".pth"):
+        try:
+            state = load_checkpoint(other)
+        except CheckpointError:  # damaged, and another one's
+            continue
+        said = state.get("provenance") or {"epochs": 0, "best_epoch": 0}
+        ended = said["epochs"] - said["best_epoch"] > settings.stopping_step and said["epochs"] <= settings.epochs
+        if ended and _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from):
+            return other
+    return None
 
 
 def _patient(settings: PretrainingSettings, config: Any, n_sequences: int) -> PretrainingSettings:
@@ -166,7 +197,8 @@ def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> Ali
 
 def _read(path: Path, made_from: dict[str, Any], settings: PretrainingSettings) -> AlignedDomain:
     state = load_checkpoint(path)
-    if state.get("made_from") != made_from or not {"projection", "items", "provenance"} <= state.keys():
+    same = _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from)
+    if not same or not {"projection", "items", "provenance"} <= state.keys():
         raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
     found = AlignedDomain(state["projection"], state["items"], state["provenance"])
     return _told(found, path.stem.rsplit("-", 1)[-1], settings)
@@ -214,12 +246,56 @@ class DomainPretraining:
     def _entropy(self, epoch: int) -> int:
         return int(np.random.SeedSequence([*self._seed, epoch]).generate_state(1)[0])
 
-    def finish(self, unfinished: Path, name: str, show_progress: bool) -> AlignedDomain:
-        """Train until no better epoch has come for `settings.stopping_step` epochs, from wherever it was left."""
+    def go_on_from(self, candidates: Sequence[Path], own: Path, made_from: dict[str, Any], name: str) -> None:
+        """Take over the latest of the states that are on the way to this end.
+
+        Parameters
+        ----------
+        candidates
+            Files that may hold one; those of the same pre-training under another cap count.
+        own
+            The one that must be usable when it is there.
+        made_from
+            What the pre-training follows from.
+        name
+            Of the domain.
+
+        Raises
+        ------
+        FeatureError
+            `own` is damaged.
+        """
+        latest, source = None, own
+        for path in candidates:
+            try:
+                state = load_checkpoint(path)
+            except CheckpointError as error:
+                if path == own:
+                    raise _useless(own) from error
+                continue
+            fits = path == own or self._leads_here(state, made_from)
+            if fits and (latest is None or state["epoch"] > latest["epoch"]):
+                latest, source = state, path
+        if latest is None:
+            return
+        try:
+            self.model.load_state_dict(latest["model"])
+            self.optimizer.load_state_dict(latest["optimizer"])
+            self.epoch, self.best = latest["epoch"], latest["best"]
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise _useless(source) from error
+        logging.getLogger().info(f"Pre-training of {name}: going on after epoch {self.epoch} ({source}).")
+
+    def _leads_here(self, state: dict[str, Any], made_from: dict[str, Any]) -> bool:
+        same = _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from)
+        return same and state["epoch"] <= self._settings.epochs
+
+    def finish(self, unfinished: Path, made_from: dict[str, Any], name: str, show_progress: bool) -> AlignedDomain:
+        """Train until no better epoch has come for `settings.stopping_step` epochs, from wherever it was left.
+
+        Its state after each epoch is kept in `unfinished`, with what it follows from.
+        """
         settings = self._settings
-        if unfinished.is_file():
-            self._restore(unfinished)
-            logging.getLogger().info(f"Pre-training of {name}: going on after epoch {self.epoch} ({unfinished}).")
         while self.epoch < settings.epochs and self.epoch - self.best["epoch"] <= settings.stopping_step:
             self.epoch += 1
             torch.manual_seed(self._entropy(self.epoch))
@@ -230,7 +306,7 @@ class DomainPretraining:
                 self.best = {"epoch": self.epoch, "hit@10": rate, "state": state}
             said = "" if rate is None else f", HR@10 {rate:.4f}"
             logging.getLogger().info(f"Pre-training of {name}: epoch {self.epoch}, loss {loss:.4f}{said}")
-            self._keep(unfinished)
+            self._keep(unfinished, made_from)
         state = self.best["state"]
         provenance = {"epochs": self.epoch, "best_epoch": self.best["epoch"], "hit@10": self.best["hit@10"]}
         return AlignedDomain(state["projection.weight"], state["item_embedding.weight"][1:].clone(), provenance)
@@ -272,8 +348,9 @@ class DomainPretraining:
                 hits += float((better + (equal - 1) / 2 < RANKED_TO).sum())
         return hits / len(self._judged)
 
-    def _keep(self, unfinished: Path) -> None:
+    def _keep(self, unfinished: Path, made_from: dict[str, Any]) -> None:
         state = {
+            "made_from": made_from,
             "epoch": self.epoch,
             "best": self.best,
             "model": dict(self.model.state_dict()),
@@ -281,13 +358,6 @@ class DomainPretraining:
         }
         save_checkpoint(unfinished, state)
 
-    def _restore(self, unfinished: Path) -> None:
-        try:
-            state = load_checkpoint(unfinished)
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.epoch, self.best = state["epoch"], state["best"]
-        except (CheckpointError, KeyError, RuntimeError, ValueError) as error:
-            raise FeatureError(
-                f"{unfinished} cannot be gone on with; delete it, and pre-training starts anew."
-            ) from error
+
+def _useless(unfinished: Path) -> FeatureError:
+    return FeatureError(f"{unfinished} cannot be gone on with; delete it, and pre-training starts anew.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -349,12 +350,51 @@ def test_pretraining_that_was_killed_goes_on_exactly(mixed, run, start, argument
     assert messages(caplog, "going on after epoch")
     (kept,) = folder.glob("books-*.pth")
     content = load_checkpoint(kept)
-    kept.unlink()
+    for file in folder.iterdir():
+        file.unlink()
     straight = run("LLMCDSR", dataset, **settings)
     again = load_checkpoint(kept)
     assert all(torch.equal(content[name], again[name]) for name in ("projection", "items"))
     assert {key: resumed[key] for key in SAME} == {key: straight[key] for key in SAME}
-    assert not list(folder.glob("*.unfinished"))
+
+
+def test_a_pretraining_that_its_cap_ended_goes_on_under_a_higher_one(mixed, run, caplog):
+    dataset, settings = mixed
+    settings |= {"pretrain_stopping_step": 30, "epochs": 1}
+    folder = dataset.folder / "features" / "pretraining"
+    run("LLMCDSR", dataset, **settings | {"pretrain_epochs": 3})
+    assert len(list(folder.glob("*.unfinished"))) == 2
+    raised = run("LLMCDSR", dataset, **settings | {"pretrain_epochs": 6})
+    assert len(messages(caplog, "going on after epoch 3")) == 2
+    went_on = {path.name: load_checkpoint(path) for path in folder.glob("*.pth")}
+    assert len(went_on) == 4
+    shutil.rmtree(folder)
+    caplog.clear()
+    straight = run("LLMCDSR", dataset, **settings | {"pretrain_epochs": 6})
+    assert not messages(caplog, "going on")
+    assert {key: raised[key] for key in SAME} == {key: straight[key] for key in SAME}
+    for path in folder.glob("*.pth"):
+        again = load_checkpoint(path)
+        assert all(torch.equal(went_on[path.name][name], again[name]) for name in ("projection", "items"))
+
+
+def test_a_pretraining_that_ended_by_itself_is_the_same_under_another_cap(mixed, run, caplog):
+    dataset, settings = mixed
+    settings |= {"pretrain_stopping_step": 1, "epochs": 1}
+    folder = dataset.folder / "features" / "pretraining"
+    first = run("LLMCDSR", dataset, **settings | {"pretrain_epochs": 60})
+    taken = max(of["epochs"] for of in first["notes"]["pre-training"].values())
+    assert 1 < taken < 60
+    kept = sorted(folder.iterdir())
+    assert [path.suffix for path in kept] == [".pth", ".pth"]
+    for cap in (taken, 90):
+        caplog.clear()
+        again = run("LLMCDSR", dataset, **settings | {"pretrain_epochs": cap})
+        assert len(messages(caplog, "reused")) >= 2
+        assert {key: first[key] for key in SAME} == {key: again[key] for key in SAME}
+    assert sorted(folder.iterdir()) == kept
+    lower = run("LLMCDSR", dataset, **settings | {"pretrain_epochs": 1})
+    assert {of["epochs"] for of in lower["notes"]["pre-training"].values()} == {1}
 
 
 def test_a_pretraining_file_of_other_content_is_refused(mixed, run):
