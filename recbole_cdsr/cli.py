@@ -14,13 +14,14 @@ from typing import NoReturn
 
 from recbole_cdsr import __version__
 from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.memory import is_out_of_memory
 from recbole_cdsr.run_options import Once
 
 # Why the system does not even say whether a path is there, wherever a command looks.
 _OUT_OF_REACH = frozenset({errno.EACCES, errno.ENAMETOOLONG})
 USER_MISTAKE = 2
 INTERRUPTED = 130
-# What an interrupted command leaves; the others leave nothing but what was there before.
+# What a command leaves that is interrupted or has not the memory; the others leave nothing but what was there before.
 _KEPT = {
     "run": "; what was finished is kept, --resume goes on with a run",
     "tune": "; what was finished is kept, the same command goes on",
@@ -78,6 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(
             f"recbole-cdsr: the path {str(error.filename)[:200]!r} is out of reach ({error.strerror}); name another.",
+            file=sys.stderr,
+        )
+        return USER_MISTAKE
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        print(
+            f"recbole-cdsr: out of memory ({said}){_KEPT.get(command, '')}; make what does not fit smaller: "
+            "train_batch_size, eval_batch_size, llm_batch_size, MAX_ITEM_LIST_LENGTH or the model.",
             file=sys.stderr,
         )
         return USER_MISTAKE

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from time import time
 from typing import Any
 
 import recbole.data.dataset
-import torch
 from recbole.data.transform import construct_transform
 from recbole.model.abstract_recommender import AbstractRecommender
 from recbole.utils import get_environment, get_flops, init_logger, init_seed, set_color
@@ -28,6 +26,7 @@ from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.evaluator.rank_table import rank_table, save_rank_table
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.spending import spent_together
+from recbole_cdsr.memory import is_out_of_memory
 from recbole_cdsr.model import trimmed_windows
 from recbole_cdsr.model.injection import inject, plan_injection
 from recbole_cdsr.model.injection_settings import KEY, OFF
@@ -240,17 +239,13 @@ _TOLD_BY_RECBOLE_MODELS = (
 )
 
 
-# How PyTorch says that there is no room for a tensor; on a GPU it has an error of its own for it.
-_TOO_LARGE = re.compile("can't allocate memory|[Ss]torage size calculation overflowed")
-
-
 @contextmanager
 def _room_for_tables(config: CDSRConfig) -> Iterator[None]:
     """A size that no memory holds is a setting to be changed."""
     try:
         yield
     except RuntimeError as error:
-        if not _TOO_LARGE.search(str(error)):
+        if not is_out_of_memory(error):
             raise
         raise ConfigError(
             f"{config['model']} is too large for the memory with these settings on '{config['dataset']}' "
@@ -288,8 +283,6 @@ def build_model(config: CDSRConfig, dataset: CrossDomainDataset) -> AbstractReco
     try:
         with _room_for_tables(config):
             network = config.model_class(config, dataset)
-    except torch.OutOfMemoryError:
-        raise
     except _TOLD_BY_RECBOLE_MODELS as error:
         if config.model_class.__module__.startswith("recbole_cdsr."):
             raise

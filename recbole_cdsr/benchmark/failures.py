@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import signal
 
+from recbole_cdsr.memory import OUT_OF_MEMORY
+
 USERS_MISTAKE = 2  # exit code
 
 _LONGEST = 500
-_OUT_OF_MEMORY = re.compile(r"OutOfMemoryError|\bMemoryError\b|out of memory|can't allocate memory|std::bad_alloc")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _MISTAKE = "recbole-cdsr: "
 
@@ -31,7 +32,7 @@ def reason_of_failure(exit_code: int, log: str) -> str:
     lines = [line.strip() for line in _COLOUR.sub("", log).splitlines() if line.strip()]
     last = lines[-1] if lines else "nothing was written"
     own = [line.removeprefix(_MISTAKE) for line in lines if line.startswith(_MISTAKE)]
-    memory = next((line for line in reversed(_at_the_end(lines, exit_code)) if _OUT_OF_MEMORY.search(line)), None)
+    memory = next((line for line in reversed(_at_the_end(lines, exit_code)) if OUT_OF_MEMORY.search(line)), None)
     if exit_code == USERS_MISTAKE and own:
         reason = own[-1]
     elif memory is not None:

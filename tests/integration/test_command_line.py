@@ -180,6 +180,13 @@ def test_a_size_that_no_memory_holds_gets_one_line(tiny, arguments, item_feature
     assert f"{model} is too large for the memory with these settings on 'tiny' (" in line
 
 
+def test_a_step_that_no_memory_holds_gets_one_line(tiny, arguments, capsys):
+    assert main(["run", *arguments("BPR", tiny), f"--train_neg_sample_args={{sample_num: {10**13}}}"]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(r"out of memory \(Unable to allocate .*\); .*; make what does not fit smaller: train_batch", last)
+    assert "--resume goes on with a run" in last
+
+
 def test_a_setting_of_the_model_is_refused_before_features_are_made(tiny, arguments, capsys, small):
     line = refused(capsys, ["run", *arguments("LLM4CDSR", tiny, **small | {"hidden_size": 8, "n_heads": 3})])
     assert "it must be a multiple of n_heads" in line
