@@ -33,6 +33,7 @@ from recbole_cdsr.trainer.patience import patience
 from recbole_cdsr.trainer.pretraining_data import DomainSequences
 
 FORMAT = 1
+_KEPT = {"made_from", "projection", "items", "provenance"}
 RANKED_TO = 10
 ROWS_AT_ONCE = 256
 SCORED_AT_ONCE = 64  # rows whose scores stay in a processor's cache
@@ -104,7 +105,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     path = folder / f"{name}-{key}.pth"
     _warn_of_nobody_to_validate(sequences, settings, name)
     if path.is_file():
-        return _reused(path, made_from, name, settings)
+        return _reused(path, _read(path, made_from), name, settings)
     if not len(sequences.trained):
         raise DataError(
             f"Domain {name} has no user with two training items in it; LLMCDSR cannot be pre-trained there."
@@ -113,9 +114,9 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
     logger = logging.getLogger()
     with one_at_a_time(path.with_suffix(".lock"), f"Pre-training of {name}"):
         if path.is_file():  # trained while this run waited
-            return _reused(path, made_from, name, settings)
-        if (other := _under_another_cap(path, made_from, settings)) is not None:
-            return _reused(other, made_from, name, settings)
+            return _reused(path, _read(path, made_from), name, settings)
+        if (other := _under_another_cap(folder, made_from, settings)) is not None:
+            return _reused(*other, name, settings)
         logger.info(
             f"Pre-training of {name}: {len(sequences.trained)} sequences, {sequences.n_items} items, at most "
             f"{settings.epochs} epochs, {settings.stopping_step} without a better one …"
@@ -147,17 +148,20 @@ def _files_of(name: str, folder: Path, suffix: str) -> list[Path]:
     return sorted(folder.glob(f"{glob.escape(name)}-*{suffix}"))
 
 
-def _under_another_cap(path: Path, made_from: dict[str, Any], settings: PretrainingSettings) -> Path | None:
+def _under_another_cap(
+    folder: Path, made_from: dict[str, Any], settings: PretrainingSettings
+) -> tuple[Path, dict[str, Any]] | None:
     """A pre-training whose patience ended it within `settings.epochs`: under any such cap it is the same one."""
-    for other in _files_of(made_from["domain"], path.parent, ".pth"):
+    for path in _files_of(made_from["domain"], folder, ".pth"):
         try:
-            state = load_checkpoint(other)
+            state = load_checkpoint(path)
         except CheckpointError:  # damaged, and another one's
             continue
-        said = state.get("provenance") or {"epochs": 0, "best_epoch": 0}
-        ended = said["epochs"] - said["best_epoch"] > settings.stopping_step and said["epochs"] <= settings.epochs
-        if ended and _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from):
-            return other
+        if not state.keys() >= _KEPT or _but_for_the_cap(state["made_from"]) != _but_for_the_cap(made_from):
+            continue
+        said = state["provenance"]
+        if said["epochs"] <= settings.epochs and said["epochs"] - said["best_epoch"] > settings.stopping_step:
+            return path, state
     return None
 
 
@@ -178,10 +182,10 @@ def _warn_of_nobody_to_validate(sequences: DomainSequences, settings: Pretrainin
     )
 
 
-def _reused(path: Path, made_from: dict[str, Any], name: str, settings: PretrainingSettings) -> AlignedDomain:
-    found = _read(path, made_from, settings)
+def _reused(path: Path, state: dict[str, Any], name: str, settings: PretrainingSettings) -> AlignedDomain:
+    found = AlignedDomain(state["projection"], state["items"], state["provenance"])
     logging.getLogger().info(f"Pre-training of {name}: reused, {_said(found)} ({path}).")
-    return found
+    return _told(found, path.stem.rsplit("-", 1)[-1], settings)
 
 
 def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> AlignedDomain:
@@ -195,13 +199,11 @@ def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> Ali
     return AlignedDomain(domain.projection, domain.items, said | {"capped": capped, "key": key})
 
 
-def _read(path: Path, made_from: dict[str, Any], settings: PretrainingSettings) -> AlignedDomain:
+def _read(path: Path, made_from: dict[str, Any]) -> dict[str, Any]:
     state = load_checkpoint(path)
-    same = _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from)
-    if not same or not {"projection", "items", "provenance"} <= state.keys():
+    if not state.keys() >= _KEPT or state["made_from"] != made_from:
         raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
-    found = AlignedDomain(state["projection"], state["items"], state["provenance"])
-    return _told(found, path.stem.rsplit("-", 1)[-1], settings)
+    return state
 
 
 def _said(domain: AlignedDomain) -> str:
@@ -274,7 +276,7 @@ class DomainPretraining:
                     raise _useless(own) from error
                 continue
             fits = path == own or self._leads_here(state, made_from)
-            if fits and (latest is None or state["epoch"] > latest["epoch"]):
+            if fits and (latest is None or state.get("epoch", 0) > latest.get("epoch", 0)):
                 latest, source = state, path
         if latest is None:
             return
@@ -288,7 +290,7 @@ class DomainPretraining:
 
     def _leads_here(self, state: dict[str, Any], made_from: dict[str, Any]) -> bool:
         same = _but_for_the_cap(state.get("made_from")) == _but_for_the_cap(made_from)
-        return same and state["epoch"] <= self._settings.epochs
+        return same and state.get("epoch", 0) <= self._settings.epochs
 
     def finish(self, unfinished: Path, made_from: dict[str, Any], name: str, show_progress: bool) -> AlignedDomain:
         """Train until no better epoch has come for `settings.stopping_step` epochs, from wherever it was left.
