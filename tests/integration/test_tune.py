@@ -10,7 +10,7 @@ import sqlite3
 import sys
 import time
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import optuna
@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 import yaml
 from optuna.trial import TrialState
+from sqlalchemy.exc import OperationalError
 
 from recbole_cdsr.cli import main
 from recbole_cdsr.trainer.checkpoint import load_checkpoint
@@ -98,7 +99,8 @@ def study_in(output, name="BPR-tiny"):
 def catch(process, output, least=1):
     """Stop a process (SIGSTOP) in the midst of a trial of at least so many epochs; returns the trial's number.
 
-    In the middle of a write, a process that sleeps lets nobody else into the database: it is woken again.
+    In the middle of a write, a process that sleeps lets nobody else into the database: it is woken again. A
+    thread of it may come to a write after the look at the lock, for the signal takes its time.
     """
     database = Path(output) / "study.db"
     deadline = time.monotonic() + PATIENCE
@@ -108,8 +110,8 @@ def catch(process, output, least=1):
         if not database.is_file() or not list(Path(output).glob("trials/*/last.pth")):
             continue
         process.send(signal.SIGSTOP)
-        if not is_locked(database):
-            for trial in study_in(output).get_trials(states=(TrialState.RUNNING,)):
+        with suppress(OperationalError):
+            for trial in [] if is_locked(database) else study_in(output).get_trials(states=(TrialState.RUNNING,)):
                 reached = epoch_of(f"{output}/trials/{trial.number}")
                 own = trial.user_attrs.get(accounts.PROCESS, {}).get("pid") == process.pid
                 if own and least <= reached < LONG["epochs"] - 2:
