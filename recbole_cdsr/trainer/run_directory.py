@@ -20,14 +20,15 @@ from recbole_cdsr.locks import hold
 
 LAST = "last.pth"
 BEST = "best.pth"
+CONFIG = "config.yaml"
 
 
 class RunDirectory:
     """Where one run lives.
 
     By default `<checkpoint_dir>/<Model>-<dataset>-<seed>-<fingerprint>`, with `-2`, `-3`, … when a run of that name is
-    there already; with `resume`, the newest of them that holds a checkpoint. `run_dir` names it outright. Nothing is
-    written before `open`.
+    there already; with `resume`, the newest of them that holds a checkpoint, or else the newest that was ended before
+    its first. `run_dir` names it outright. Nothing is written before `open`.
 
     Parameters
     ----------
@@ -53,7 +54,7 @@ class RunDirectory:
         self._name = f"{config['model']}-{config['dataset']}-{config['seed']}-{config.fingerprint()}"
         self.path: Path | None = Path(config["run_dir"]) if config["run_dir"] else None
         if self.path is None and config["resume"]:
-            self.path = self._newest_with_checkpoint()
+            self.path = self._newest_to_go_on_with()
         self.resumed = self.path is not None and (self.path / LAST).is_file()
         if self.resumed and not config["resume"]:
             raise ConfigError(f"run_dir {self.path} holds a run already; add --resume=True to go on, or name another.")
@@ -67,9 +68,11 @@ class RunDirectory:
     def _numbered(self, number: int) -> Path:
         return self._root / (self._name if number == 1 else f"{self._name}-{number}")
 
-    def _newest_with_checkpoint(self) -> Path | None:
-        candidates = (self._numbered(number) for number in reversed(self._numbers()))
-        return next((path for path in candidates if (path / LAST).is_file()), None)
+    def _newest_to_go_on_with(self) -> Path | None:
+        newest_first = [self._numbered(number) for number in reversed(self._numbers())]
+        kept = (path for path in newest_first if (path / LAST).is_file())
+        ended_before_an_epoch = (path for path in newest_first if _holds_a_configuration_alone(path))
+        return next(kept, None) or next(ended_before_an_epoch, None)
 
     def open(self) -> Path:
         """Make the directory of a new run; find that of a resumed one.
@@ -87,7 +90,11 @@ class RunDirectory:
         if self.resumed:
             return self.path
         if self._config["resume"]:
-            getLogger().warning("resume: there is no run of this configuration to go on with; a new one starts.")
+            if self.path is not None and _holds_a_configuration_alone(self.path):
+                said = f"the run in {self.path} was ended before its first epoch was kept; it starts anew there."
+            else:
+                said = "there is no run of this configuration to go on with; a new one starts."
+            getLogger().warning(f"resume: {said}")
         try:
             if self.path is None:
                 self.path = self._claim()
@@ -114,7 +121,7 @@ class RunDirectory:
             )
         try:
             text = yaml.safe_dump(self._config.plain(), allow_unicode=True, sort_keys=True)
-            with replacing(self.path / "config.yaml") as part:
+            with replacing(self.path / CONFIG) as part:
                 part.write_text(text, encoding="utf-8")
         except OSError as error:
             raise self._not_writable(error) from error
@@ -203,3 +210,8 @@ class RunDirectory:
                 f"{self.last} belongs to a run on other {' and '.join(changed)}; what was read for "
                 f"'{self._config['dataset']}' has changed since, so start another run directory."
             )
+
+
+def _holds_a_configuration_alone(folder: Path) -> bool:
+    """Whether a run has begun in a folder and kept nothing yet; a run that keeps no checkpoints leaves a result."""
+    return folder.is_dir() and [path.name for path in folder.iterdir()] == [CONFIG]

@@ -73,6 +73,27 @@ def test_only_a_directory_with_a_checkpoint_is_resumed(config):
     assert RunDirectory(config(resume=True, learning_rate=0.5)).path is None
 
 
+def test_a_run_that_was_ended_before_its_first_epoch_starts_anew_in_its_directory(config, caplog):
+    runs = [RunDirectory(config()) for _ in range(3)]
+    claimed, begun, finished = [run.open() for run in runs]  # of the first, another process has only made the directory
+    for run in runs[1:]:
+        with run.alone():
+            pass
+    (finished / "result.json").touch()  # by a run that kept no checkpoints
+    again = RunDirectory(config(resume=True))
+    assert not again.resumed
+    assert again.open() == begun
+    assert f"the run in {begun} was ended before its first epoch was kept" in caplog.text
+    with (
+        again.alone(),
+        pytest.raises(ConfigError, match="Another process is training"),
+        RunDirectory(config(resume=True)).alone(),
+    ):
+        pass
+    (claimed / "last.pth").touch()
+    assert RunDirectory(config(resume=True)).path == claimed
+
+
 def test_what_does_not_change_training_does_not_change_the_directory(config):
     run = RunDirectory(config()).open()
     (run / "last.pth").touch()
