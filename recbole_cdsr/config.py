@@ -265,6 +265,7 @@ class CDSRConfig(Config):
     def _set_default_parameters(self) -> None:
         final = self.final_config_dict
         checks.check_model_reads_no_pickle(self.model, final)
+        checks.check_fields_have_own_names(final, self._settings)
         self._settle_evaluation(final)
         final["train_neg_sample_args"] = negatives.settled(
             self.model,

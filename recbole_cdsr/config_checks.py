@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from recbole_cdsr import config_llm_keys as llm_keys
-from recbole_cdsr.config_data import fault_in_data_key
+from recbole_cdsr.config_data import fault_in_data_key, fields_of_one_name
 from recbole_cdsr.config_values import Setting
 from recbole_cdsr.errors import ConfigError, WrongValueError
 from recbole_cdsr.model import injection_settings as injection
@@ -310,6 +310,17 @@ def check_refused(settings: Mapping[str, Setting]) -> None:
                 f"{key}={setting.value} ({as_origin(setting.origin)}): runs of several processes are not built "
                 f"yet; remove it or write {key}=1."
             )
+
+
+def check_fields_have_own_names(final: Mapping[str, Any], settings: Mapping[str, Setting]) -> None:
+    """Refuse names under which one field would overwrite another."""
+    if (pair := fields_of_one_name(final)) is None:
+        return
+    first, second = pair
+    keys = dict.fromkeys(f"{first} + {second}".split(" + "))
+    origins = {key: as_origin(settings[key].origin) if key in settings else "from the defaults" for key in keys}
+    told = " and ".join(f"{key} is {final[key]!r} {origins[key]}" for key in keys)
+    raise ConfigError(f"{told}, which makes one field of {first} and {second}; give each a name of its own.")
 
 
 def check_model_reads_no_pickle(model: str, final: Mapping[str, Any]) -> None:

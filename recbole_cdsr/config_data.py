@@ -1,8 +1,8 @@
-"""What the keys take that say which columns and rows of a dataset are loaded; RecBole trips over other values later."""
+"""What the keys take that name columns and say which of them, and which rows, are loaded; RecBole trips over others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 _COLUMNS = "a mapping of file suffixes to lists of columns, such as {inter: [user_id, item_id]}"
@@ -23,6 +23,42 @@ def fault_in_data_key(key: str, value: Any) -> str | None:
         return None
     can_be_used, expected = _CHECKS[key]
     return None if can_be_used(value) else expected
+
+
+def fields_of_one_name(final: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The keys of two fields that would overwrite each other because they have the same name, if there are any.
+
+    Parameters
+    ----------
+    final
+        The configuration.
+
+    Returns
+    -------
+    tuple[str, str] or None
+        A field that is made of several keys is told as their sum, ``ITEM_ID_FIELD + LIST_SUFFIX``.
+    """
+    keys_by_name: dict[str, str] = {}
+    for keys in _FIELDS:
+        name = "".join(final[key] for key in keys)
+        told = " + ".join(keys)
+        if name in keys_by_name:
+            return keys_by_name[name], told
+        keys_by_name[name] = told
+    return None
+
+
+# The fields that a batch holds of a dataset, whatever the model.
+_FIELDS = (
+    ("USER_ID_FIELD",),
+    ("ITEM_ID_FIELD",),
+    ("TIME_FIELD",),
+    ("DOMAIN_FIELD",),
+    ("ITEM_LIST_LENGTH_FIELD",),
+    ("ITEM_ID_FIELD", "LIST_SUFFIX"),
+    ("NEG_PREFIX", "ITEM_ID_FIELD"),
+    ("NEG_PREFIX", "ITEM_ID_FIELD", "LIST_SUFFIX"),
+)
 
 
 def _are_texts(value: Any) -> bool:

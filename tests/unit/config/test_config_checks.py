@@ -34,6 +34,31 @@ def test_a_key_of_negatives_that_means_nothing_is_warned_of():
     assert warning == "train_neg_sample_args.sample_nums means nothing; did you mean sample_num?"
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (
+            {"ITEM_LIST_LENGTH_FIELD": "item_id"},
+            "ITEM_ID_FIELD is 'item_id' from the defaults and ITEM_LIST_LENGTH_FIELD is 'item_id' from config_dict, "
+            "which makes one field of ITEM_ID_FIELD and ITEM_LIST_LENGTH_FIELD; give each a name of its own.",
+        ),
+        (
+            {"USER_ID_FIELD": "item_id_list"},
+            "USER_ID_FIELD is 'item_id_list' from config_dict and ITEM_ID_FIELD is 'item_id' from the defaults and "
+            "LIST_SUFFIX is '_list' from the defaults, which makes one field of USER_ID_FIELD and "
+            "ITEM_ID_FIELD + LIST_SUFFIX; give each a name of its own.",
+        ),
+    ],
+)
+def test_fields_that_would_overwrite_each_other_are_refused(given, expected):
+    assert refusal(model="BPR", settings=given) == expected
+
+
+def test_fields_may_have_any_names_of_their_own():
+    names = {"USER_ID_FIELD": "user", "ITEM_ID_FIELD": "product", "TIME_FIELD": "item_id", "LIST_SUFFIX": "s"}
+    assert make("BPR", settings=names)["TIME_FIELD"] == "item_id"
+
+
 @pytest.mark.parametrize(("model", "key"), [("NeuMF", "mlp_hidden_size"), ("NGCF", "hidden_size_list")])
 def test_a_number_is_no_list_of_sizes(model, key):
     assert refusal(model=model, settings={key: 64}).startswith(f"{key} is 64")
