@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
-from recbole_cdsr.locks import hold
+from recbole_cdsr.locks import abandoned, hold
 
 
 @contextmanager
@@ -61,11 +61,8 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
 @contextmanager
 def _own_folder(path: Path) -> Iterator[Path]:
     """A folder `<name>.*.part` beside a file, locked and so told from those that killed processes left."""
-    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
-        with suppress(OSError):  # a file system without locks
-            if left.is_dir() and (lock := hold(left)) is not None:
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(lock)
+    for left in abandoned(filter(Path.is_dir, path.parent.glob(f"{glob.escape(path.name)}.*.part"))):
+        shutil.rmtree(left, ignore_errors=True)
     own, lock = Path(), None
     while lock is None:
         own = Path(tempfile.mkdtemp(".part", f"{path.name}.", path.parent))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -152,3 +152,29 @@ def hold(folder: Path) -> int | None:
         raise
     os.close(descriptor)
     return None
+
+
+def abandoned(paths: Iterable[Path]) -> Iterator[Path]:
+    """What killed processes left: those of the paths that no process holds.
+
+    Parameters
+    ----------
+    paths
+        Files or folders whose makers `hold` them while they are at work.
+
+    Yields
+    ------
+    Path
+        Held by this process until the next is asked for; none where paths cannot be locked.
+    """
+    for path in paths:
+        try:
+            lock = hold(path)
+        except OSError:
+            continue
+        if lock is None:
+            continue
+        try:
+            yield path
+        finally:
+            os.close(lock)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from recbole_cdsr.data.card import card_lock_path
 from recbole_cdsr.errors import DataError
-from recbole_cdsr.locks import hold
+from recbole_cdsr.locks import abandoned, hold
 
 
 @contextmanager
@@ -66,36 +66,30 @@ def _part_of(target: Path) -> tuple[Path, int | None]:
 
 
 def _remove_unfinished(target: Path) -> None:
-    for left, lock in _abandoned(target, "part"):
+    for left in abandoned(_left_of(target, "part")):
         if target.exists():
             _hand_over_features(left, target)
         shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
 
 
 def _put_back_replaced(target: Path) -> None:
     """Finish what was killed between moving an old dataset away and deleting it."""
-    for left, lock in _abandoned(target, "replaced"):
+    for left in abandoned(_left_of(target, "replaced")):
         if not target.exists():
-            for part, part_lock in _abandoned(target, "part"):  # its features may have moved on already
+            for part in abandoned(_left_of(target, "part")):  # its features may have moved on already
                 _hand_over_features(part, left)
-                os.close(part_lock)
             os.rename(left, target)
         else:
             _hand_over_features(left, target)
             shutil.rmtree(left, ignore_errors=True)
-        os.close(lock)
 
 
-def _abandoned(target: Path, kind: str) -> Iterator[tuple[Path, int]]:
-    """Folders `<target>.<kind>-*` that nobody is at work on, each with the lock that keeps it so."""
+def _left_of(target: Path, kind: str) -> Iterator[Path]:
+    """Folders `<target>.<kind>-*` beside a dataset's."""
     for left in sorted(target.parent.glob(f"{glob.escape(target.name)}.{kind}-*")):
         # A dataset may be called so itself, and then has files of that name.
-        if not left.is_dir() or left.is_symlink() or any(left.glob(f"{glob.escape(left.name)}.*")):
-            continue
-        with suppress(OSError):
-            if (lock := hold(left)) is not None:
-                yield left, lock
+        if left.is_dir() and not left.is_symlink() and not any(left.glob(f"{glob.escape(left.name)}.*")):
+            yield left
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from recbole_cdsr.llm import store
-from recbole_cdsr.locks import hold
+from recbole_cdsr.locks import abandoned, hold
 
 _SUFFIX = ".vectors.part"
 _HEADER = struct.Struct("<II")  # rows of a record and the CRC-32 of their bytes
@@ -77,13 +77,15 @@ class KeptVectors:
         return file
 
     def _remove_abandoned(self) -> None:
-        for path in self._folder.glob(f"encoding-*{_SUFFIX}"):
+        for path in abandoned(filter(_is_old, self._folder.glob(f"encoding-*{_SUFFIX}"))):
             with suppress(OSError):
-                if time.time() - path.stat().st_mtime < _ABANDONED_DAYS * 86400:
-                    continue
-                if (lock := hold(path)) is not None:
-                    path.unlink()
-                    os.close(lock)
+                path.unlink()
+
+
+def _is_old(path: Path) -> bool:
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime >= _ABANDONED_DAYS * 86400
+    return False
 
 
 class VectorFile:

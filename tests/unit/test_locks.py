@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from recbole_cdsr.locks import is_locked, one_at_a_time, take_lock
+from recbole_cdsr.locks import abandoned, hold, is_locked, one_at_a_time, take_lock
 
 HOLD = """
 import sys, time
@@ -21,6 +21,7 @@ lock = take_lock(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
+HOLD_FOLDER = HOLD.replace("take_lock", "hold")
 # Adds a line to a file in two steps, which nobody may come between.
 APPEND = """
 import sys, time
@@ -106,3 +107,18 @@ def test_where_nothing_can_be_written_nobody_waits(tmp_path):
         pass
     with pytest.raises(OSError):
         take_lock(tmp_path / "missing" / "a.lock")
+
+
+def test_what_a_killed_process_held_is_abandoned_and_held_while_it_is_dealt_with(tmp_path, start):
+    at_work, left, gone = (tmp_path / name for name in ("at_work", "left", "gone"))
+    at_work.mkdir()
+    left.mkdir()
+    process = start(HOLD_FOLDER, at_work)
+    assert process.stdout.readline() == "held\n"
+    for path in abandoned([at_work, left, gone]):
+        assert path == left
+        assert hold(left) is None
+    os.close(hold(left))
+    process.kill()
+    process.wait()
+    assert list(abandoned([at_work, left, gone])) == [at_work, left]

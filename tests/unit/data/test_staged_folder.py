@@ -140,29 +140,31 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mini", "mini.part-1"]
 
 
+# Replaces a dataset, and is killed before it renames for the n-th time.
+KILLED_AT_A_RENAME = """
+import os, signal, sys
+from pathlib import Path
+from recbole_cdsr.data.staged_folder import staged_directory
+left = int(sys.argv[2])
+def kill_at_the_rename(event, arguments):
+    global left
+    if event == "os.rename":
+        if left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        left -= 1
+sys.addaudithook(kill_at_the_rename)
+with staged_directory(Path(sys.argv[1])) as folder:
+    (folder / "mini.inter").write_text("new")
+"""
+
+
 def killed_at_a_rename(target: Path, number: int) -> bool:
     """Replace `target` in a process that is killed before it renames for the `number`th time, if ever it does."""
-    child = os.fork()
-    if child == 0:
-        seen = 0
-
-        def kill_at_the_rename(event: str, arguments: tuple) -> None:
-            nonlocal seen
-            if event == "os.rename":
-                if seen == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                seen += 1
-
-        try:
-            sys.addaudithook(kill_at_the_rename)
-            with staged_directory(target) as folder:
-                (folder / "mini.inter").write_text("new")
-        finally:
-            os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    code = subprocess.run([sys.executable, "-c", KILLED_AT_A_RENAME, target, str(number)], check=False).returncode
+    assert code in (0, -signal.SIGKILL)
+    return code != 0
 
 
-@pytest.mark.filterwarnings("ignore:This process")
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_dataset_moved_away_by_a_killed_process_is_put_back_before_it_is_replaced(
     tmp_path: Path, number: int
@@ -186,7 +188,6 @@ def test_a_dataset_moved_away_by_a_killed_process_is_put_back_before_it_is_repla
     assert os.listdir(tmp_path) == ["mini"]
 
 
-@pytest.mark.filterwarnings("ignore:This process")
 def test_a_dataset_in_its_place_has_its_features_whenever_its_writer_is_killed(tmp_path: Path) -> None:
     target, number = tmp_path / "mini", 0
     (target / "features").mkdir(parents=True)
