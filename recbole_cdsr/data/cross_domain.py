@@ -115,6 +115,15 @@ class CrossDomainMixin:
         )
         loading.check_lengths(self.inter_feat, self._files[0], self.uid_field, remedy, self._kept_rows)
 
+    def _remove_duplication(self) -> None:
+        # RecBole leaves the rows sorted by time, and by no stable sort: those of one time would lose their order.
+        keep = self.config["rm_dup_inter"]
+        if keep is None:
+            return
+        in_time = self.inter_feat.sort_values(self.time_field, kind="stable")
+        repeated = in_time.duplicated([self.uid_field, self.iid_field], keep=keep)
+        self.inter_feat.drop(index=in_time.index[repeated], inplace=True)
+
     def _filter_by_field_value(self) -> None:
         before = [feat[field] for feat, field in self._described()]
         super()._filter_by_field_value()

@@ -44,6 +44,24 @@ def test_general_rows_equal_recboles(write_dataset, load, config_of, random_data
         np.testing.assert_array_equal(a["target_domain"], ours.item_domain[b["item_id"]])
 
 
+@pytest.mark.parametrize("model", ["BPR", "GRU4Rec"])
+@pytest.mark.parametrize("keep", ["first", "last", False])
+def test_removing_repeated_items_leaves_rows_of_one_time_in_their_order(
+    write_dataset, load, random_data, token_cases, model, keep
+):
+    items, rows = random_data([24] * 12, sizes=(40, 30), times=4, alike=False)
+    write_dataset(items, rows)
+    expected = []
+    for user in dict.fromkeys(user for user, _, _ in rows):
+        own = [item for _, item, _ in sorted((row for row in rows if row[0] == user), key=lambda row: row[2])]
+        once = [item for item in own if own.count(item) == 1] if keep is False else None
+        last = list(reversed(dict.fromkeys(reversed(own)))) if keep == "last" else list(dict.fromkeys(own))
+        expected.append((user, (last if once is None else once)[-1]))
+    assert len(set(rows)) < len(rows)
+    test = load(model, rm_dup_inter=keep).build()[2]
+    assert sorted(token_cases(test)) == sorted(expected)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_general_and_sequential_models_are_judged_on_the_same_rows(write_dataset, load, random_data, seed):
     write_dataset(*random_data(MIXED, times=15, seed=seed, alike=False))
