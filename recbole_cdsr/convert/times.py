@@ -9,6 +9,8 @@ from recbole_cdsr.errors import ConfigError
 
 _SECONDS = re.compile(r"-?[0-9]+(\.[0-9]+)?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# A year, a month or a day without hyphens: seconds of 1970, which nobody means.
+_COMPACT_DATE = re.compile(r"((?:19|20)[0-9]{2})(0[1-9]|1[0-2])?(?(2)(0[1-9]|[12][0-9]|3[01])?)")
 
 
 def parse_moment(text: str, option: str, end: bool = False) -> float:
@@ -17,14 +19,20 @@ def parse_moment(text: str, option: str, end: bool = False) -> float:
     Parameters
     ----------
     text : str
-        `2016-01-31`, `2016-01-31T12:00:00` (or with a space) or Unix seconds such as `1577807999`; UTC.
+        `2016-01-31`, `2016-01-31T12:00:00` (or with a space) or Unix seconds such as `1577807999`; UTC. Whole seconds
+        that read as a year, a month or a day (`2016`, `201601`, `20160131`) are refused.
     option : str
         The option, named in the error.
     end : bool
         Whether it closes a window: a date then stands for its last second, as a whole day is included.
     """
     text = text.strip()
-    # A bare number is seconds; ISO's compact dates (20160131) are not read, they would be taken for seconds.
+    if compact := _COMPACT_DATE.fullmatch(text):
+        year, month, day = compact.groups(default="01")
+        raise ConfigError(
+            f"{option}: {text!r} would be a second of 1970; write the date as {year}-{month}-{day}, or the second as "
+            f"{text}.0."
+        )
     if _SECONDS.fullmatch(text):
         return float(text)
     try:

@@ -19,6 +19,9 @@ from recbole_cdsr.errors import ConfigError
         ("1514736001", False, 1514736001),
         ("1514736001", True, 1514736001),
         (" -5 ", False, -5),
+        ("2016.0", False, 2016),
+        ("20161301", False, 20161301),
+        ("201601011", False, 201601011),
     ],
 )
 def test_moments(text: str, end: bool, second: float) -> None:
@@ -29,6 +32,17 @@ def test_moments(text: str, end: bool, second: float) -> None:
 def test_what_is_no_moment_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match=r"--to: .* is no moment; give a date"):
         parse_moment(text, "--to")
+
+
+@pytest.mark.parametrize(
+    ("text", "date"), [("2018", "2018-01-01"), ("201612", "2016-12-01"), ("20160131", "2016-01-31")]
+)
+def test_a_date_without_hyphens_is_not_taken_for_a_second(text: str, date: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        parse_moment(text, "--from")
+    assert str(refused.value) == (
+        f"--from: '{text}' would be a second of 1970; write the date as {date}, or the second as {text}.0."
+    )
 
 
 def test_moments_are_shown_as_dates() -> None:
