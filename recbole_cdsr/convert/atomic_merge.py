@@ -161,10 +161,14 @@ class AtomicSource(Source):
         numeric = [place for place, kind in zip(order, self.text_types.values(), strict=True) if kind == "float"]
         for numbers, found in read_columns(file, SEPARATOR, list(places.values())):
             for number, *cells in zip(numbers, *found, strict=True):
+                cells[item] = cells[item].strip()  # as those of the interactions are
                 if cells[item] not in wanted:
                     continue
                 for place in numeric:
-                    if place >= 0 and not _is_number(cells[place]):
+                    if place < 0:
+                        continue
+                    cells[place] = cells[place].strip()
+                    if not _is_number(cells[place]):
                         file.report_malformed(number, f"{columns[place]} is {cells[place][:40]!r}, no number")
                         cells[place] = ""
                 yield cells[item], [cells[place] if place >= 0 else "" for place in order]
@@ -203,8 +207,8 @@ def _check_column(path: Path, types: Mapping[str, str], column: str, kind: str) 
 
 
 def _is_number(cell: str) -> bool:
-    try:
-        return not cell.strip() or (math.isfinite(float(cell)) and "_" not in cell)
+    try:  # Python's float reads underscores and the digits of every script
+        return not cell or (math.isfinite(float(cell)) and "_" not in cell and cell.isascii())
     except ValueError:
         return False
 

@@ -83,7 +83,7 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     Raises
     ------
     ConfigError
-        For options that the source cannot honour.
+        For options that the source cannot honour, one file for two domains among them.
     DataError
         For files that are missing, broken or too malformed, a selection that leaves nothing (it says which
         filter dropped what), or a folder that cannot be written.
@@ -98,6 +98,7 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     item_files = {domain: [] for domain in options.domains}
     if not options.without_text:
         item_files = {domain: list(source.item_files(domain)) for domain in options.domains}
+    _refuse_shared_files(files)
 
     rows, user_ids, item_ids, log = read_rows(source, files, options)
     row_files = [file for some in files.values() for file in some]
@@ -116,6 +117,11 @@ def convert(source: Source, options: ConvertOptions) -> Path:
     if any(file.malformed for file in details):
         check_malformed([*row_files, *details], options.max_malformed)
     card = make_card(source, options, row_files, details, log, interactions, items)
+    if len(options.domains) > 1 and not card.overlapped_users:
+        logging.getLogger().warning(
+            "No user has interactions in two domains, so that nothing can be learnt across them; if the files are of "
+            "the same people, look whether their ids are written alike (123 and 123.0 are not)."
+        )
     parts = {"": interactions}
     if options.overlap_ratio is not None:
         parts = dilute_overlap(card, interactions, options.overlap_ratio, options.selection.seed)
@@ -293,6 +299,15 @@ def make_card(
         rows={"read": log.read + malformed, "kept": len(interactions), "malformed": malformed},
         **counts,
     )
+
+
+def _refuse_shared_files(files: Mapping[str, Sequence[RawFile]]) -> None:
+    """Domains of one file would have the same interactions at the same times, each giving away the other's."""
+    domain_of: dict[Path, str] = {}
+    for domain, some in files.items():
+        for file in some:
+            if (other := domain_of.setdefault(file.path.resolve(), domain)) != domain:
+                raise ConfigError(f"{file.path} is the file of both {other!r} and {domain!r}; name one for each.")
 
 
 def _say_repeats(interactions: Interactions, log: FilterLog) -> None:

@@ -64,6 +64,20 @@ def test_two_datasets_exactly(caplog: pytest.LogCaptureFixture) -> None:
     assert card.converter == {"name": "atomic", "options": {"domains": "book=books,movie=films"}}
 
 
+def test_blanks_around_numbers_and_ids_of_items_mean_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    rows = [f"t{n}\t{n}\t1\tnovel\ten\n" for n in range(3, 300)]
+    Path("books/books.item").write_text(
+        BOOKS["books.item"].splitlines(keepends=True)[0]
+        + "Emma\t 1 \t \tnovel\ten\nPan\t2\t １２\tnovel\ten\n"
+        + "".join(rows),
+        encoding="utf-8",
+    )
+    assert main(command("--max-malformed", "0.2")) == 0
+    lines = Path("out/shop/shop.item").read_text(encoding="utf-8").splitlines()
+    assert lines[1:3] == ["book:1\tbook\tEmma\t\tnovel\ten\t", "book:2\tbook\tPan\t\tnovel\ten\t"]
+    assert "line 3: year is '１２', no number" in caplog.text
+
+
 def test_plain_recbole_loads_it_with_every_column(tmp_path: Path) -> None:
     assert main(command()) == 0
     load = {"inter": ["user_id", "item_id", "rating", "timestamp"], "item": "*"}

@@ -168,8 +168,9 @@ def test_an_overlap_ratio_exactly() -> None:
 
 def test_milliseconds_and_three_domains_and_byte_identity(caplog: pytest.LogCaptureFixture) -> None:
     Path("x.csv").write_text("user|isbn|when\nann|x1|1451606400500\nann|x2|1451606401000\n", encoding="utf-8")
-    Path("y.csv").write_text("user|isbn|when\nann|x1|1451606400250\n", encoding="utf-8")
-    domains = ("x=x.csv", "y=y.csv", "z=y.csv")
+    for name in ("y.csv", "z.csv"):
+        Path(name).write_text("user|isbn|when\nann|x1|1451606400250\n", encoding="utf-8")
+    domains = ("x=x.csv", "y=y.csv", "z=z.csv")
     assert main(command("--time-unit", "ms", domains=domains)) == 0
     once = {path.name: path.read_bytes() for path in Path("out/shop").iterdir()}
     assert once["shop.inter"].decode().splitlines()[1:] == [
@@ -183,17 +184,20 @@ def test_milliseconds_and_three_domains_and_byte_identity(caplog: pytest.LogCapt
 
 
 def test_a_few_malformed_rows_are_counted_and_said() -> None:
-    lines = [f"u{n},b{n % 3},{n},5,t,a" for n in range(300)]
+    lines = [f"u{n},b{n % 3},{n},5,t,a" for n in range(500)]
     lines[7], lines[150], lines[151] = "u7,b1,soon,5,t,a", ",b1,150,5,t,a", "u151,b1,151,great,t,a"
+    lines[160], lines[161] = "u\x00160,b1,160,5,t,a", f"u161,{'b' * 70_000},161,5,t,a"
     Path("b.csv").write_text(BOOKS.split("\n")[0] + "\n" + "\n".join(lines), encoding="utf-8")
     assert main(command("--rating-col", "stars")) == 0
     card = load_card(Path("out/shop"), "shop")
     assert card is not None
-    assert card.rows == {"read": 303, "kept": 300, "malformed": 3}
+    assert card.rows == {"read": 503, "kept": 498, "malformed": 5}
     assert card.source["files"][0]["malformed_lines"] == [
         "9: the time is 'soon', neither a number nor a date such as 2016-12-31",
         "152: the user is empty",
         "153: the rating is 'great', no number",
+        r"162: the user is 'u\x00160', which holds a NUL character",
+        "163: the item is longer than 65,536 characters",
     ]
 
 
@@ -284,6 +288,20 @@ def test_broken_files_get_one_line(capsys: pytest.CaptureFixture[str], content: 
     assert re.search(answer, line), line
 
 
+def test_one_file_for_two_domains_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("link.csv").symlink_to("b.csv")
+    line = refused(capsys, command(domains=("book=b.csv", "novel=link.csv")))
+    assert line.endswith("link.csv is the file of both 'book' and 'novel'; name one for each.")
+
+
+def test_users_of_two_files_who_are_nobody_in_common_are_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    assert main(command()) == 0
+    assert "No user has interactions in two domains" not in caplog.text
+    Path("m.csv").write_text("user,isbn,when\n1.0,m1,5\n2.0,m1,6\n", encoding="utf-8")
+    assert main(command(domains=("book=b.csv", "movie=m.csv"))) == 0
+    assert "No user has interactions in two domains" in caplog.text
+
+
 def test_a_failed_conversion_leaves_the_earlier_dataset(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command()) == 0
     before = {path.name: path.read_bytes() for path in Path("out/shop").iterdir()}
@@ -297,8 +315,9 @@ def test_users_called_like_a_missing_cell_are_users(caplog: pytest.LogCaptureFix
     """Plain RecBole drops a user called `null`, in quotes or not, with all their interactions."""
     users = ["null", "NA", "null_", "007", "7", "nan", "ann b", "12345678901234567890123"]
     rows = [f"{user},{item},{place}\n" for place, item in enumerate(("null", "b2", "NA")) for user in users]
-    Path("n.csv").write_text("user,isbn,when\n" + "".join(rows), encoding="utf-8")
-    assert main(command("--overlap-only", domains=("book=n.csv", "movie=n.csv"))) == 0
+    for name in ("n.csv", "o.csv"):
+        Path(name).write_text("user,isbn,when\n" + "".join(rows), encoding="utf-8")
+    assert main(command("--overlap-only", domains=("book=n.csv", "movie=o.csv"))) == 0
     config = Config(model="Pop", dataset="shop", config_dict={"data_path": "out", "load_col": None})
     dataset = create_dataset(config)
     assert dataset.inter_num == 2 * len(rows)
