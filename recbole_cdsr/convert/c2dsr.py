@@ -32,6 +32,7 @@ from recbole_cdsr.convert.options import add_output_options, add_release_options
 from recbole_cdsr.convert.raw_file import RawFile, find_raw_file
 from recbole_cdsr.convert.release import Release, Sequences, check_draw, check_faults, describe_draws, draw_users
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
+from recbole_cdsr.data.staged_folder import check_replaceable
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges
 
@@ -107,6 +108,7 @@ def convert_c2dsr(
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     check_dataset_name(name)
+    check_replaceable(out_dir / name)
     if len(domains) != 2 or domains[0] == domains[1]:
         raise ConfigError(f"--domains: a release has two domains, A and B; write `a,b`, found {','.join(domains)!r}.")
     for domain in domains:

@@ -34,6 +34,7 @@ from recbole_cdsr.convert.release import (
 from recbole_cdsr.convert.safe_pickle import load_plain_dict
 from recbole_cdsr.data.atomic import check_dataset_name, check_domain_name
 from recbole_cdsr.data.card import source_files
+from recbole_cdsr.data.staged_folder import check_replaceable
 from recbole_cdsr.errors import ConfigError, DataError
 
 SPLITS = ("official", "loo")
@@ -110,6 +111,7 @@ def convert_llmcdsr(
     """
     raw_dir, out_dir = Path(raw_dir), Path(out_dir)
     check_dataset_name(name)
+    check_replaceable(out_dir / name)
     domains = _checked_domains(domains)
     if split not in SPLITS:
         raise ConfigError(f"--split: {split!r} is unknown; choose one of {', '.join(SPLITS)}.")

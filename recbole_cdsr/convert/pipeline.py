@@ -27,6 +27,7 @@ from recbole_cdsr.convert.token_table import TokenTable
 from recbole_cdsr.convert.writer import write_dataset
 from recbole_cdsr.data.atomic import readable_users
 from recbole_cdsr.data.card import DatasetCard, count_interactions, count_splits
+from recbole_cdsr.data.staged_folder import check_replaceable
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import places_in_ranges, runs
 
@@ -92,6 +93,7 @@ def convert(source: Source, options: ConvertOptions) -> Path:
         raise ConfigError(f"--from and --to: {source.title} has no times; leave them out.")
     if not source.has_ratings and options.selection.min_rating is not None:
         raise ConfigError(f"--min-rating: {source.title} has no ratings; leave it out.")
+    check_replaceable(Path(options.out) / options.name)
     # All files are looked for before the first is read: a missing one shows at once, not after an hour.
     every_domain = [*options.domains, *options.counted_domains]
     files = {domain: list(source.interaction_files(domain)) for domain in every_domain}

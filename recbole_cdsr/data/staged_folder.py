@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import itertools
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,6 +15,12 @@ from pathlib import Path
 from recbole_cdsr.data.card import card_lock_path
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.locks import abandoned, hold
+
+# What follows a dataset's name in the files that are made anew from its raw files or its features, and in what killed
+# writers of them leave.
+_MADE = re.compile(
+    r"\.((recbole\.)?((train|valid|test)\.)?inter|item|card\.yaml|recbole\.yaml|itememb|useremb)(\.(.*\.)?part)?"
+)
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def staged_directory(target: Path) -> Iterator[Path]:
         When the folder cannot be written, or when `target` exists and holds anything but a dataset of that
         name: replacing it would delete somebody's files.
     """
-    target = Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
+    target = _real(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _put_back_replaced(target)
@@ -38,7 +46,7 @@ def staged_directory(target: Path) -> Iterator[Path]:
         _remove_unfinished(target)
         part, lock = _part_of(target)
     except OSError as error:
-        raise DataError(f"{target}: cannot be written ({error.strerror}); choose another --out.") from error
+        raise _not_writable(target, error.strerror) from error
     try:
         yield part
         _move_into_place(part, target)
@@ -47,6 +55,34 @@ def staged_directory(target: Path) -> Iterator[Path]:
             shutil.rmtree(part, ignore_errors=True)  # nothing left of it after a successful move
         if lock is not None:
             os.close(lock)
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse what `staged_directory` would refuse, before the hours that it takes to read what goes in; makes nothing.
+
+    Raises
+    ------
+    DataError
+        As there.
+    """
+    target = _real(target)
+    try:
+        _refuse_foreign(target)
+        place = next(folder for folder in target.parents if folder.exists())
+    except OSError as error:
+        raise _not_writable(target, error.strerror) from error
+    if not place.is_dir():
+        raise _not_writable(target, f"{place} is a file")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise _not_writable(target, f"{place}: {os.strerror(errno.EACCES)}")
+
+
+def _real(target: Path) -> Path:
+    return Path(os.path.realpath(target))  # a linked folder is replaced where it lives, and stays linked
+
+
+def _not_writable(target: Path, reason: str | None) -> DataError:
+    return DataError(f"{target}: cannot be written ({reason}); choose another --out.")
 
 
 def _part_of(target: Path) -> tuple[Path, int | None]:
@@ -98,16 +134,12 @@ def _refuse_foreign(target: Path) -> None:
     if not target.is_dir():
         raise DataError(f"{target}: is a file; choose another --name or --out.")
     ours = {"features", card_lock_path(target, target.name).name}
-    foreign = sorted(
-        entry.name
-        for entry in target.iterdir()
-        if entry.name not in ours and not entry.name.startswith(target.name + ".")
-    )
-    if foreign:
-        raise DataError(
-            f"{target}: holds {foreign[0]!r}, which is no part of a dataset {target.name!r}, so the folder "
-            "is not replaced; move it away or choose another --name or --out."
-        )
+    for name in sorted(entry.name for entry in target.iterdir()):
+        if name not in ours and not (name.startswith(f"{target.name}.") and _MADE.fullmatch(name, len(target.name))):
+            raise DataError(
+                f"{target}: holds {name!r}, which no converter writes for a dataset {target.name!r}, so the folder "
+                "is not replaced; move it away or choose another --name or --out."
+            )
 
 
 def _move_into_place(part: Path, target: Path) -> None:

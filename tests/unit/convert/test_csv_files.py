@@ -13,6 +13,7 @@ from recbole.config import Config
 from recbole.data import create_dataset
 
 from recbole_cdsr.cli import main
+from recbole_cdsr.convert import pipeline
 from recbole_cdsr.convert.raw_file import RawFile
 from recbole_cdsr.data.atomic import read_item_text
 from recbole_cdsr.data.card import load_card
@@ -286,6 +287,16 @@ def test_broken_files_get_one_line(capsys: pytest.CaptureFixture[str], content: 
     Path("m.tsv.gz").write_bytes(content)
     line = refused(capsys, command())
     assert re.search(answer, line), line
+
+
+def test_a_folder_that_is_not_replaced_is_told_before_files_are_read(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("out/shop").mkdir(parents=True)
+    Path("out/shop/.DS_Store").write_text("")
+    monkeypatch.setattr(pipeline, "read_rows", lambda *_: pytest.fail("must not get as far"))
+    assert main(command()) == 2
+    assert "holds '.DS_Store', which no converter writes for a dataset 'shop'" in capsys.readouterr().err
 
 
 def test_one_file_for_two_domains_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
