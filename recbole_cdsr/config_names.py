@@ -31,9 +31,19 @@ OUR_TRAINERS: dict[str, str] = {
 LAUNCHER_KEYS = frozenset({"config_files", "nproc", "ip", "port", "world_size", "group_offset", "offset"})
 
 
+# Names beyond so many, such as the users of a large dataset, are not compared with every one of them.
+_COMPARED_AT_MOST = 50_000
+
+
 def near_matches(word: str, candidates: Iterable[str], count: int = 3) -> list[str]:
-    """Up to `count` of `candidates` that `word` may have meant, nearest first; upper and lower case are equal."""
+    """Up to `count` of `candidates` that `word` may have meant, nearest first; upper and lower case are equal.
+
+    None among very many candidates, which would take seconds.
+    """
     by_lower: dict[str, str] = {}
+    candidates = list(candidates)
+    if len(candidates) > _COMPARED_AT_MOST:
+        return []
     for candidate in sorted(candidates):
         by_lower.setdefault(candidate.lower(), candidate)
     found = difflib.get_close_matches(word.lower(), by_lower, n=count, cutoff=0.6)

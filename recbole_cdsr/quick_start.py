@@ -330,7 +330,7 @@ def _warn_of_undiluted_overlap(config: CDSRConfig, data: CrossDomainDataset) -> 
     ratio = data.card.converter.get("options", {}).get("overlap_ratio", 1)
     if ratio < 1:
         logging.getLogger().warning(
-            f"'{config['dataset']}' keeps {ratio:.0%} of its overlapped users overlapped in training, but fold_in lets "
-            f"{config['model']}, which has a table of users, also train on the judged users' whole histories: the "
+            f"'{config['dataset']}' keeps {100 * ratio:g}% of its overlapped users overlapped in training, but fold_in "
+            f"lets {config['model']}, which has a table of users, also train on the judged users' whole histories: the "
             "ratio does not apply to it. Without fold_in it is reported n/a."
         )

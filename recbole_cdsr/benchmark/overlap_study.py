@@ -33,6 +33,11 @@ class OverlapStudy:
     undiluted: set[str]
 
 
+def percent(ratio: float) -> str:
+    """A ratio as `12.5%`: rounded to whole ones, two ratios of a study may look alike."""
+    return f"{100 * ratio:g}%"
+
+
 def overlap_studies(cells: Sequence[Cell]) -> list[OverlapStudy]:
     """Every study among the datasets of a benchmark, in the order of their first dataset."""
     families: dict[str, dict[float, str]] = {}

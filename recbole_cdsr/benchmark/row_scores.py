@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ class RowScores:
     rows : np.ndarray
         int64 ``[R]``, identities of the rows, ascending.
     targets, domains : np.ndarray
-        str ``[R]``, target item and its domain.
+        object ``[R]`` of str, target item and its domain.
     values : dict[tuple[str, str], np.ndarray]
         By candidate set and metric (`ndcg@10`, `hit@10`) float64 ``[R]``, the mean over seeds.
     """
@@ -80,9 +81,12 @@ def load_row_scores(cells: Sequence[Cell]) -> RowScores:
         for candidates in sets
         for metric, of_ranks in ROW_METRICS.items()
     }
-    return RowScores(
-        first["row"].to_numpy(), first["item_id"].to_numpy(dtype=str), first["domain"].to_numpy(dtype=str), values
-    )
+    return RowScores(first["row"].to_numpy(), _shared(first["item_id"]), _shared(first["domain"]), values)
+
+
+def _shared(tokens: pd.Series) -> np.ndarray:
+    """Object ``[R]``: NumPy's own strings are all as wide as the longest, and these are shared between models."""
+    return np.array([*map(sys.intern, tokens), None], dtype=object)[:-1]
 
 
 def _load(cell: Cell) -> pd.DataFrame:

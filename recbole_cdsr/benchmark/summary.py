@@ -63,12 +63,13 @@ def main_metric(metrics: Sequence[str]) -> str:
 
 def _intervals(scores: Mapping[tuple[str, str], RowScores | str]) -> list[tuple]:
     """Keys of a summary with lower and upper bounds; labels with the same rows are resampled together."""
-    together: dict[tuple[str, bytes], dict[str, RowScores]] = {}
+    together: dict[tuple[str, bytes, tuple[str, ...]], dict[str, RowScores]] = {}
     for (dataset, label), rows in scores.items():
         if not isinstance(rows, str):
-            together.setdefault((dataset, rows.rows.tobytes()), {})[label] = rows
+            # Rows of the same numbers may be of other domains, where a dataset was converted anew between labels.
+            together.setdefault((dataset, rows.rows.tobytes(), tuple(rows.domains)), {})[label] = rows
     found = []
-    for (dataset, _), by_label in together.items():
+    for (dataset, _, _), by_label in together.items():
         columns = [(label, *key) for label, rows in by_label.items() for key in rows.values]
         values = np.stack([values for rows in by_label.values() for values in rows.values.values()], axis=1)  # [R, C]
         domains = next(iter(by_label.values())).domains

@@ -16,8 +16,6 @@ from recbole_cdsr.data.user_tables import has_user_table
 from recbole_cdsr.errors import ConfigError, DataError
 from recbole_cdsr.ranges import expand_ranges, runs
 
-# Beyond so many tokens the nearest ones are not looked for, which compares with every one of them.
-_CHEAP_TO_COMPARE = 50_000
 _NAMED_AT_MOST = 5
 
 
@@ -250,11 +248,7 @@ def _ids(tokens: Sequence[str], known: dict[str, int], what: str) -> list[int]:
     missing = list(dict.fromkeys(token for token, number in zip(tokens, ids, strict=True) if number == 0))
     if missing:
         named = ", ".join(map(repr, missing[:_NAMED_AT_MOST])) + (", …" if len(missing) > _NAMED_AT_MOST else "")
-        near = (
-            did_you_mean(missing[0], [token for token in known if known[token]])
-            if len(missing) == 1 and len(known) <= _CHEAP_TO_COMPARE
-            else "."
-        )
+        near = did_you_mean(missing[0], [token for token in known if known[token]]) if len(missing) == 1 else "."
         raise ConfigError(f"There is no {what} named {named}{near}")
     return ids
 

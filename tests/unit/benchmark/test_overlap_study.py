@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from recbole_cdsr.benchmark.analysis import Analysis
+from recbole_cdsr.benchmark.overlap_study import percent
 
 from .benchmark_folder import diluted_card as card
 
@@ -32,3 +33,7 @@ def test_held_out_users_are_folded_in_without_undoing_the_ratio(tmp_path, cell):
 def test_one_ratio_is_no_study(tmp_path, cell):
     cell(tmp_path, "BPR", 1, RANKS, card=card("shop", 0.25))
     assert Analysis.of_folder(tmp_path).studies == []
+
+
+def test_ratios_that_differ_look_different():
+    assert [percent(ratio) for ratio in (0.005, 0.12, 0.125, 0.29, 1.0)] == ["0.5%", "12%", "12.5%", "29%", "100%"]

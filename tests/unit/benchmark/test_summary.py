@@ -34,3 +34,12 @@ def test_one_seed_has_no_spread_and_no_ranks_give_no_interval(tmp_path, cell):
     assert figure.mean == pytest.approx(0.75)
     assert math.isnan(figure.sd)
     assert math.isnan(figure.low)
+
+
+def test_models_whose_rows_of_one_number_are_of_other_domains_have_intervals_of_their_own(tmp_path, cell):
+    cell(tmp_path, "BPR", 1, {"book": [1, 1], "movie": [20, 20]})
+    cell(tmp_path, "Pop", 1, {"movie": [1, 1], "book": [20, 20]})
+    analysis = Analysis.of_folder(tmp_path)
+    for label, domain, value in (("BPR", "book", 1), ("BPR", "movie", 0), ("Pop", "book", 0), ("Pop", "movie", 1)):
+        figure = analysis.figure("shop", label, "full", "domain", domain)
+        assert (figure.mean, figure.low, figure.high) == (value, value, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from recbole_cdsr.benchmark.analysis import Analysis
-from recbole_cdsr.benchmark.overlap_study import OverlapStudy
+from recbole_cdsr.benchmark.overlap_study import OverlapStudy, percent
 from recbole_cdsr.benchmark.report.figures.drawn import Drawn
 from recbole_cdsr.benchmark.report.figures.palette import Style
 from recbole_cdsr.benchmark.report.figures.plot import Plot, Scale, apart, ticks
@@ -38,14 +38,14 @@ def overlap_curves(
     for (scope, name), found in figures.items():
         of = "all test rows" if scope == "overall" else f"test rows of {group_name(name)[1]} users"
         plot = Plot(_HEIGHT, f"{metric} by share of overlapped training users, {of}", left=38, right=118)
-        plot.x_axis(sorted({0.0, *ratios}), x, lambda value: f"{value:.0%}")
+        plot.x_axis(sorted({0.0, *ratios}), x, percent)
         plot.y_axis(values, y)
         last = {label: own[max(own)].mean for label, own in found.items()}
         heights = dict(zip(last, apart([y(value) for value in last.values()], 15), strict=True))
         rows = []
         for label, own in found.items():
             diluted = label not in study.undiluted
-            words = ", ".join(f"{ratio:.0%}: {figure.mean:.4f}" for ratio, figure in own.items())
+            words = ", ".join(f"{percent(ratio)}: {figure.mean:.4f}" for ratio, figure in own.items())
             said = label if diluted else f"{label} (ratio does not apply)"
             mark = plot.mark(said, words, styles[label])
             points = [(x(ratio), y(figure.mean)) for ratio, figure in own.items()]
@@ -54,9 +54,7 @@ def overlap_curves(
                 plot.marker(*point, styles[label], mark, "point" if diluted else "point hollow")
             plot.label(100, y(last[label]), heights[label], label, "right", mark)
             rows.append([said, *(spread_text(own[r].mean, own[r].sd) if r in own else "–" for r in ratios)])
-        drawn.append(
-            Drawn(f"{metric}, {of}", plot.markup(), ["model", *(f"{ratio:.0%}" for ratio in ratios)], rows, note)
-        )
+        drawn.append(Drawn(f"{metric}, {of}", plot.markup(), ["model", *map(percent, ratios)], rows, note))
     return drawn
 
 

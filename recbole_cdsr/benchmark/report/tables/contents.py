@@ -8,7 +8,7 @@ from recbole_cdsr.benchmark.analysis import Analysis, DatasetAnalysis
 from recbole_cdsr.benchmark.claims import by_label
 from recbole_cdsr.benchmark.collect import DONE, Cell
 from recbole_cdsr.benchmark.comparison import METRIC, Comparison
-from recbole_cdsr.benchmark.overlap_study import OverlapStudy
+from recbole_cdsr.benchmark.overlap_study import OverlapStudy, percent
 from recbole_cdsr.benchmark.report.notes import (
     capped_note,
     claim_notes,
@@ -174,7 +174,7 @@ def overlap_table(analysis: Analysis, study: OverlapStudy, number: int, candidat
         f"overlap-{number}-{candidates}",
         f"{metric_name(metric)} by share of overlapped training users, candidates {candidates}",
         ["model"],
-        [("overlapped training users", f"{ratio:.0%}") for ratio in study.datasets],
+        [("overlapped training users", percent(ratio)) for ratio in study.datasets],
         with_places(rows),
         [
             *synthetic,
