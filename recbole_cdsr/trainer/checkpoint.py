@@ -22,7 +22,7 @@ from recbole_cdsr.files import replacing
 FORMAT = 1
 
 
-def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+def save_checkpoint(path: Path, state: dict[str, Any], folder_key: str = "checkpoint_dir") -> None:
     """Write a checkpoint.
 
     Parameters
@@ -31,6 +31,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         Where to; replaced in one step.
     state
         Tensors, arrays, sparse matrices, numbers, strings, None, and dicts, lists and tuples of them.
+    folder_key
+        The setting that says where it lies, named where it cannot be written.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as RuntimeError
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise CheckpointError(
-            f"{path} could not be written ({reason}); free space or set checkpoint_dir to another disk."
+            f"{path} could not be written ({reason}); free space or set {folder_key} to another disk."
         ) from error
 
 

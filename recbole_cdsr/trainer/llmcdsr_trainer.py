@@ -59,13 +59,15 @@ class LLMCDSRTrainer(CDSRTrainerMixin, Trainer):
 
     # ------------------------------------------------------------------------------------------------ training
     def fit(self, train_data: AbstractDataLoader, *args: Any, **kwargs: Any) -> tuple[float, dict[str, float]]:
-        """Pre-train each domain (or read what was pre-trained), then train; see `CDSRTrainerMixin.fit`.
+        """Pre-train each domain that is recalled into (or read what was kept), then train; see `CDSRTrainerMixin.fit`.
 
         A resumed run takes what was pre-trained from its checkpoint.
         """
         network = self.model.recall_network
         if network.aligned and self.model.augmentation == "recalled" and not self.run.resumed:
-            for domain, aligned in enumerate(aligned_domains(self.config, train_data._dataset)):
+            pseudo = train_data._dataset.pseudo_items
+            recalled_into = np.unique(pseudo.into_domain[np.diff(pseudo.pointers) > 0]).tolist()
+            for domain, aligned in aligned_domains(self.config, train_data._dataset, recalled_into).items():
                 network.set_domain(domain, aligned.projection, aligned.items)
                 self.notes.setdefault("pre-training", {})[train_data._dataset.domain_names[domain]] = aligned.provenance
         return super().fit(train_data, *args, **kwargs)

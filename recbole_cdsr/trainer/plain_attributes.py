@@ -22,8 +22,8 @@ _LONGEST = 1 << 24
 class PlainAttributes:
     """Tells which plain attributes of a model have changed since this object was made.
 
-    Plain are numbers, dense tensors that no gradient flows through, NumPy arrays of numbers and lists of numbers, under
-    names without a leading underscore.
+    Plain are numbers, dense tensors that no gradient flows through, NumPy arrays of numbers, lists of numbers, and None
+    and empty lists, which any of them may take the place of, under names without a leading underscore.
 
     Parameters
     ----------
@@ -64,14 +64,14 @@ class PlainAttributes:
 
 
 def _is_plain(value: Any) -> bool:
-    if isinstance(value, bool | int | float):
+    if value is None or isinstance(value, bool | int | float):
         return True
     if isinstance(value, Tensor):
         return value.layout == torch.strided and not value.requires_grad
     if isinstance(value, np.ndarray):
         return value.dtype.kind in "biuf" and value.size <= _LONGEST
-    if isinstance(value, list) and 0 < len(value) <= _LONGEST:
-        return type(value[0]) in (int, float) and np.asarray(value).dtype.kind in "iuf"
+    if isinstance(value, list) and len(value) <= _LONGEST:
+        return {*map(type, value)} <= {int, float} and np.asarray(value).dtype.kind in "iuf"
     return False
 
 

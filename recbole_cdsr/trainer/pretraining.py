@@ -6,7 +6,7 @@ import glob
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -58,8 +58,8 @@ class AlignedDomain:
     provenance: dict[str, Any]
 
 
-def aligned_domains(config: Any, dataset: Any) -> list[AlignedDomain]:
-    """Stage 2 of every domain: read where the same has been trained before, else trained now and kept.
+def aligned_domains(config: Any, dataset: Any, domains: Iterable[int]) -> dict[int, AlignedDomain]:
+    """Stage 2 of some domains: read where the same has been trained before, else trained now and kept.
 
     Kept in ``pretraining/`` beside the text features, named by what they follow from: sequences, texts,
     hyper-parameters, seed. A domain that was interrupted goes on after its last whole epoch, and so does one that
@@ -72,16 +72,20 @@ def aligned_domains(config: Any, dataset: Any) -> list[AlignedDomain]:
         Keys of ``props/model/LLMCDSR.yaml``.
     dataset : CrossDomainSequentialDataset
         Any split.
+    domains : iterable of int
+        Their places among the dataset's.
 
     Raises
     ------
     DataError
         A domain has no sequence to learn from.
     FeatureError
-        Texts are not finite, or nothing can be written.
+        Texts are not finite, nothing can be written, or what was kept is damaged.
+    CDSRError
+        The loss is not finite.
     """
     folder = FeatureSettings(config, dataset.dataset_name).features_dir / "pretraining"
-    return [_aligned_domain(config, dataset, domain, folder) for domain in range(len(dataset.domain_names))]
+    return {domain: _aligned_domain(config, dataset, domain, folder) for domain in domains}
 
 
 def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> AlignedDomain:
@@ -129,10 +133,7 @@ def _aligned_domain(config: Any, dataset: Any, domain: int, folder: Path) -> Ali
             unfinished = path.with_suffix(".unfinished")
             run.go_on_from(_files_of(name, folder, ".unfinished"), unfinished, made_from, name)
             result = run.finish(unfinished, made_from, name, bool(config["show_progress"]))
-        try:
-            save_checkpoint(path, {"made_from": made_from, **asdict(result)})
-        except CheckpointError as error:
-            raise FeatureError(str(error)) from error
+        _save(path, {"made_from": made_from, **asdict(result)})
         told = _told(result, key, settings)
         if not told.provenance["capped"]:  # else a raised cap goes on from it
             unfinished.unlink(missing_ok=True)
@@ -200,10 +201,20 @@ def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> Ali
 
 
 def _read(path: Path, made_from: dict[str, Any]) -> dict[str, Any]:
-    state = load_checkpoint(path)
+    try:
+        state = load_checkpoint(path)
+    except CheckpointError as error:
+        raise FeatureError(f"{path} is damaged; delete it, and the next run pre-trains anew.") from error
     if not state.keys() >= _KEPT or state["made_from"] != made_from:
         raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
     return state
+
+
+def _save(path: Path, state: dict[str, Any]) -> None:
+    try:
+        save_checkpoint(path, state, "llm_features_dir")
+    except CheckpointError as error:
+        raise FeatureError(str(error)) from error
 
 
 def _said(domain: AlignedDomain) -> str:
@@ -347,7 +358,7 @@ class DomainPretraining:
             for h, v in zip(states.split(at_once), targets.split(at_once), strict=True):
                 scores = (table @ h.T.contiguous()).T  # [r, n_k], item by item in memory: the faster product
                 better, equal = better_and_equal(scores, scores.gather(1, v[:, None] - 1))
-                hits += float((better + (equal - 1) / 2 < RANKED_TO).sum())
+                hits += float((better + (equal - 1) / 2 <= RANKED_TO - 1).sum())
         return hits / len(self._judged)
 
     def _keep(self, unfinished: Path, made_from: dict[str, Any]) -> None:
@@ -358,7 +369,7 @@ class DomainPretraining:
             "model": dict(self.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(unfinished, state)
+        _save(unfinished, state)
 
 
 def _useless(unfinished: Path) -> FeatureError:

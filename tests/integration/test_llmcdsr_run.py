@@ -188,6 +188,7 @@ def test_without_overlapped_users_there_is_no_meta_step_and_it_is_said(
     assert messages(caplog, "No training user has items of two domains, so nobody can judge a shadow step")
     # Retrieval, which takes names from overlapped users, has none to give either.
     assert messages(caplog, "trains its backbone without augmentation")
+    assert not messages(caplog, "Pre-training of")
     assert not messages(caplog, "meta-learning [meta loss")
     assert result["epochs"] == 2
 
@@ -197,6 +198,8 @@ def test_a_domain_without_single_domain_users_is_said(make_dataset, keep_one_dom
     keep_one_domain(dataset, 0, 99)
     result = run("LLMCDSR", dataset, **SMALL_LLMCDSR, item_features_file=str(item_features(dataset)))
     assert messages(caplog, "No training row has generated names for domain books: nothing is recalled into it.")
+    assert messages(caplog, "Pre-training of movies")
+    assert not messages(caplog, "Pre-training of books")
     pooling = load_checkpoint(Path(result["run_dir"]) / "last.pth")["state_dict"]["recall_network.pooling"]
     assert not pooling[0].any()
     assert pooling[1].any()
@@ -283,11 +286,12 @@ def test_a_domain_nobody_can_be_pretrained_on_is_named(make_dataset, item_featur
     dataset = make_dataset(n_users=20, n_per_user=4)
     frame = dataset.interactions
     is_movie = frame["item_id"].str.startswith("movies")
-    # Everybody's only movie comes last: it is tested.
-    kept = pd.concat([frame[~is_movie], frame[is_movie].groupby("user_id").tail(1).assign(timestamp=1e9)])
-    write_atomic(dataset.folder / "tiny.inter", kept, TYPES)
+    # Half of the users have one movie each, the first thing they saw; the others shall have some recalled.
+    movies = frame[is_movie & frame["user_id"].isin(frame["user_id"].unique()[:10])].groupby("user_id").head(1)
+    write_atomic(dataset.folder / "tiny.inter", pd.concat([frame[~is_movie], movies.assign(timestamp=0)]), TYPES)
+    settings = SMALL_LLMCDSR | {"pseudo_min_names": 1, "item_features_file": str(item_features(dataset))}
     with pytest.raises(DataError, match="Domain movies has no user with two training items"):
-        run("LLMCDSR", dataset, **SMALL_LLMCDSR, item_features_file=str(item_features(dataset)))
+        run("LLMCDSR", dataset, **settings, user_inter_num_interval="[3,inf)")
 
 
 # ---- stopped and gone on with
@@ -404,6 +408,9 @@ def test_a_pretraining_file_of_other_content_is_refused(mixed, run):
     books, movies = sorted(folder.glob("*.pth"))
     movies.write_bytes(books.read_bytes())
     with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is not what its name says")):
+        run("LLMCDSR", dataset, **settings, epochs=1)
+    movies.write_bytes(books.read_bytes()[:-100])
+    with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is damaged; delete it, and the next run pre-tra")):
         run("LLMCDSR", dataset, **settings, epochs=1)
 
 

@@ -27,6 +27,8 @@ class Model(nn.Module):
         self.places = [0, 1, 2]
         self.names = ["a", "b"]
         self.cached = None
+        self.found_later, self.filled_later = None, []
+        self.sizes = [64, [32, 16]]
         self._private = 0
 
     def other_parameter(self) -> dict:
@@ -41,6 +43,8 @@ def train(model: Model) -> None:
     model.replaced = torch.ones(3)
     model.order[:] = [3, 1, 0, 2]
     model.places.reverse()
+    model.found_later = torch.ones(2)
+    model.filled_later.append(0.25)
     model.cached = model.layer.weight * 2  # what a gradient flows through is made anew
     model._private = 1
     model.eval()
@@ -56,7 +60,7 @@ def test_what_training_changed_is_put_back_into_a_new_model():
     train(model)
     changed = attributes.changed()
     assert {path: sorted(values) for path, values in changed.items()} == {
-        "": ["history", "order", "places", "replaced", "update"],
+        "": ["filled_later", "found_later", "history", "order", "places", "replaced", "update"],
         "inner": ["count"],
     }
     other = Model()
@@ -66,6 +70,8 @@ def test_what_training_changed_is_put_back_into_a_new_model():
     assert other.order.tolist() == [3, 1, 0, 2]
     assert torch.equal(other.history, torch.tensor([0.0, 5, 0]))
     assert other.replaced.tolist() == [1, 1, 1]
+    assert other.found_later.tolist() == [1, 1]
+    assert (other.filled_later, other.cached) == ([0.25], None)
     assert other.training
     assert sorted(resumed.changed()[""]) == sorted(changed[""])  # kept again with the next epoch
 
