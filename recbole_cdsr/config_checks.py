@@ -317,7 +317,7 @@ def check_fields_have_own_names(final: Mapping[str, Any], settings: Mapping[str,
     if (pair := fields_of_one_name(final)) is None:
         return
     first, second = pair
-    keys = dict.fromkeys(f"{first} + {second}".split(" + "))
+    keys = [key for key in dict.fromkeys(f"{first} + {second}".split(" + ")) if key in final]
     origins = {key: as_origin(settings[key].origin) if key in settings else "from the defaults" for key in keys}
     told = " and ".join(f"{key} is {final[key]!r} {origins[key]}" for key in keys)
     raise ConfigError(f"{told}, which makes one field of {first} and {second}; give each a name of its own.")

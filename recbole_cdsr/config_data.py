@@ -25,6 +25,11 @@ def fault_in_data_key(key: str, value: Any) -> str | None:
     return None if can_be_used(value) else expected
 
 
+# What the dataset adds to a batch, under names that no setting changes.
+ROW_ID = "row_id"
+TARGET_DOMAIN = "target_domain"
+
+
 def fields_of_one_name(final: Mapping[str, Any]) -> tuple[str, str] | None:
     """The keys of two fields that would overwrite each other because they have the same name, if there are any.
 
@@ -36,9 +41,10 @@ def fields_of_one_name(final: Mapping[str, Any]) -> tuple[str, str] | None:
     Returns
     -------
     tuple[str, str] or None
-        A field that is made of several keys is told as their sum, ``ITEM_ID_FIELD + LIST_SUFFIX``.
+        A field that is made of several keys is told as their sum, ``ITEM_ID_FIELD + LIST_SUFFIX``; one that has no key
+        by its name.
     """
-    keys_by_name: dict[str, str] = {}
+    keys_by_name = {name: name for name in (ROW_ID, TARGET_DOMAIN)}
     for keys in _FIELDS:
         name = "".join(final[key] for key in keys)
         told = " + ".join(keys)
@@ -56,6 +62,7 @@ _FIELDS = (
     ("DOMAIN_FIELD",),
     ("ITEM_LIST_LENGTH_FIELD",),
     ("ITEM_ID_FIELD", "LIST_SUFFIX"),
+    ("TIME_FIELD", "LIST_SUFFIX"),
     ("NEG_PREFIX", "ITEM_ID_FIELD"),
     ("NEG_PREFIX", "ITEM_ID_FIELD", "LIST_SUFFIX"),
 )

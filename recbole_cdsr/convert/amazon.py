@@ -32,7 +32,7 @@ from recbole_cdsr.convert.options import (
 )
 from recbole_cdsr.convert.pipeline import Source, convert
 from recbole_cdsr.convert.raw_file import LineBlock, RawFile, find_raw_file
-from recbole_cdsr.convert.text import decode
+from recbole_cdsr.convert.text import are_ids, decode, fault_in_ids
 from recbole_cdsr.errors import ConfigError, DataError
 
 RELEASES = ("2014", "2018", "2023")
@@ -227,7 +227,9 @@ def read_reviews(file: RawFile, release: str) -> Iterator[RowBatch]:
     """Yield the interactions of a file of reviews (JSON lines), block by block; the text is never decoded."""
     of_2023 = release == "2023"
     reader = JsonLines(
-        _Review2023 if of_2023 else _Review, lambda row: row.user and row.item, "the user or the item is empty"
+        _Review2023 if of_2023 else _Review,
+        lambda rows: are_ids([row.user for row in rows]) and are_ids([row.item for row in rows]),
+        lambda row: fault_in_ids(row.user, row.item),
     )
     for rows in reader.read(file):
         times = [row.time for row in rows]
@@ -276,13 +278,14 @@ def _parse_ratings(file: RawFile, block: LineBlock, columns: Sequence[str], time
             stars, moment = float(cells[rating]), float(cells[time])
             if not math.isfinite(moment) or not math.isfinite(stars):
                 raise ValueError("the rating or the time is no finite number")
-            if not cells[user] or not cells[item]:
-                raise ValueError("the user or the item is empty")
+            own = decode(cells[user]), decode(cells[item])
+            if fault := fault_in_ids(*own):
+                raise ValueError(fault)
         except ValueError as error:
             file.report_malformed(number, str(error))
             continue
-        users.append(decode(cells[user]))
-        items.append(decode(cells[item]))
+        users.append(own[0])
+        items.append(own[1])
         ratings.append(stars)
         times.append(moment / time_unit)
     return RowBatch(users, items, times, ratings)

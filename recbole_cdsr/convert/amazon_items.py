@@ -12,6 +12,7 @@ import logging
 import re
 import warnings
 from collections.abc import Container, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -85,7 +86,11 @@ def read_items(file: RawFile, release: str, wanted: Container[str]) -> Iterator[
 
 
 def _read_json(file: RawFile, wanted: Container[str], key: str) -> Iterator[tuple[str, _Item]]:
-    reader = JsonLines(_Item, lambda item: getattr(item, key), f"there is no {key}")
+    reader = JsonLines(
+        _Item,
+        lambda items: all(map(attrgetter(key), items)),
+        lambda item: None if getattr(item, key) else f"there is no {key}",
+    )
     for items in reader.read(file):
         for item in items:
             if (item_id := getattr(item, key)) in wanted:

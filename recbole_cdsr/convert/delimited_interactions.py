@@ -12,12 +12,11 @@ import numpy as np
 from recbole_cdsr.convert.delimited import read_columns
 from recbole_cdsr.convert.interactions import RowBatch
 from recbole_cdsr.convert.raw_file import RawFile
-from recbole_cdsr.data.atomic import LONGEST_CELL, MISSING_WORDS
+from recbole_cdsr.convert.text import are_ids, fault_in_ids
+from recbole_cdsr.data.atomic import MISSING_WORDS
 from recbole_cdsr.errors import DataError
 
 TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6}
-# An item's token has its domain before it.
-_LONGEST_ID = LONGEST_CELL // 2
 # Second 10^11 is in the year 5138: such times count something smaller.
 _TOO_LATE = 1e11
 # A rating that is none: what RecBole reads as missing, and the word of MySQL's exports.
@@ -100,26 +99,13 @@ def row_batch(file: RawFile, numbers: Sequence[int], columns: Sequence[Sequence[
     users, items, times, *ratings = (list(map(str.strip, column)) for column in columns)
     moments = _numbers(times)
     stars = _numbers(ratings[0], missing=math.nan) if ratings else None
-    if moments is not None and (stars is not None or not ratings) and _are_ids(users) and _are_ids(items):
+    if moments is not None and (stars is not None or not ratings) and are_ids(users) and are_ids(items):
         return RowBatch(users, items, moments / unit, stars)
     rows = zip(users, items, times, *ratings, strict=True)
     understood = [_row(file, number, row, unit) for number, row in zip(numbers, rows, strict=True)]
     kept = [row for row in understood if row is not None]
     users, items, moments, stars = (list(column) for column in zip(*kept, strict=True)) if kept else ([], [], [], [])
     return RowBatch(users, items, moments, stars if ratings else None)
-
-
-def _are_ids(tokens: list[str]) -> bool:
-    """Whether an atomic file can hold all of them; one look at their text together, as nearly all pass."""
-    return all(tokens) and "\0" not in "".join(tokens) and max(map(len, tokens), default=0) <= _LONGEST_ID
-
-
-def _fault_in_id(token: str) -> str | None:
-    if not token:
-        return "is empty"
-    if "\0" in token:
-        return f"is {token[:40]!r}, which holds a NUL character"
-    return f"is longer than {_LONGEST_ID:,} characters" if len(token) > _LONGEST_ID else None
 
 
 def parse_time(text: str, unit: float) -> float:
@@ -153,10 +139,9 @@ def _numbers(cells: list[str], missing: float | None = None) -> np.ndarray | Non
 
 def _row(file: RawFile, number: int, row: Sequence[str], unit: float) -> tuple[str, str, float, float] | None:
     user, item, time, *rest = row
-    for role, token in (("user", user), ("item", item)):
-        if fault := _fault_in_id(token):
-            file.report_malformed(number, f"the {role} {fault}")
-            return None
+    if fault := fault_in_ids(user, item):
+        file.report_malformed(number, fault)
+        return None
     try:
         moment = parse_time(time, unit)
     except (ValueError, OverflowError):

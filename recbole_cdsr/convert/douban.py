@@ -59,7 +59,7 @@ PRESETS: dict[str, Preset] = {
 
 _FREE_TEXT = ("comment", "summary", "description", "content")
 _MISSING = ("", "NA", "NaN", "nan", "NULL", "null", r"\N")
-_ID = r'[^\s"]+'
+_ID = r'[^\s"\0]+'
 _NUMBER = r"-?[0-9]+(?:\.[0-9]+)?"
 _RATING = rf"(?:{_NUMBER}|{'|'.join(map(re.escape, _MISSING))})"
 _TIME = r"[0-9]{4}[-/][0-9]{1,2}[-/][0-9]{1,2}(?:[ T]+[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?Z?)?"

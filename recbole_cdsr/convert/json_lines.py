@@ -27,16 +27,18 @@ class JsonLines(Generic[Row]):
     row_type : type
         A `msgspec.Struct`: fields without a default must be there and of their type.
     complete : callable
-        Whether a row holds what it must, beyond its types; others are malformed.
-    missing : str
-        What a row lacks that is not complete, in a few words.
+        Whether all rows of a block hold what they must, beyond their types.
+    fault : callable
+        What is wrong with a row that does not, in a few words, None where nothing is; it is malformed then.
     """
 
-    def __init__(self, row_type: type[Row], complete: Callable[[Row], object], missing: str) -> None:
+    def __init__(
+        self, row_type: type[Row], complete: Callable[[list[Row]], bool], fault: Callable[[Row], str | None]
+    ) -> None:
         self._type = row_type
         self._decoder = msgspec.json.Decoder(row_type)
         self._complete = complete
-        self._missing = missing
+        self._fault = fault
 
     def read(self, file: RawFile) -> Iterator[list[Row]]:
         """Yield the rows of `file` block by block, in order; counts rows and reports malformed ones to it."""
@@ -49,7 +51,7 @@ class JsonLines(Generic[Row]):
         except (msgspec.DecodeError, UnicodeDecodeError):
             return self._line_by_line(file, block)
         # The decoder takes a row over two lines, or two rows on one: a file of lines has neither.
-        if len(rows) != block.n_lines or not all(map(self._complete, rows)):
+        if len(rows) != block.n_lines or not self._complete(rows):
             return self._line_by_line(file, block)
         file.rows += block.n_lines
         return rows
@@ -63,10 +65,10 @@ class JsonLines(Generic[Row]):
             except (msgspec.DecodeError, ValueError, RecursionError) as error:
                 file.report_malformed(number, str(error))
                 continue
-            if self._complete(row):
-                rows.append(row)
+            if fault := self._fault(row):
+                file.report_malformed(number, fault)
             else:
-                file.report_malformed(number, self._missing)
+                rows.append(row)
         return rows
 
     def _line(self, line: bytes) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
+from collections.abc import Sequence
 from html.entities import html5
 
 from recbole_cdsr.data.atomic import LONGEST_CELL
@@ -30,6 +31,27 @@ _INLINE, _CELL = (re.compile(_tag(names), re.IGNORECASE) for names in (_INLINE_T
 _ENTITY = re.compile(r"&(?:[a-zA-Z][a-zA-Z0-9]{1,31}|#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6});")
 HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+# An item's token has its domain before it.
+_LONGEST_ID = LONGEST_CELL // 2
+
+
+def are_ids(tokens: Sequence[str]) -> bool:
+    """Whether an atomic file can hold all of these; one look at their text together, as nearly all pass."""
+    return all(tokens) and "\0" not in "".join(tokens) and max(map(len, tokens), default=0) <= _LONGEST_ID
+
+
+def fault_in_ids(user: str, item: str) -> str | None:
+    """Why the ids of an interaction cannot be written, None where they can."""
+    for role, token in (("user", user), ("item", item)):
+        if not token:
+            return f"the {role} is empty"
+        if "\0" in token:
+            return f"the {role} is {token[:40]!r}, which holds a NUL character"
+        if len(token) > _LONGEST_ID:
+            return f"the {role} is longer than {_LONGEST_ID:,} characters"
+    return None
 
 
 def _windows_1252(error: UnicodeError) -> tuple[str, int]:

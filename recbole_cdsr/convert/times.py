@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from calendar import monthrange
 from datetime import UTC, datetime, timedelta
 
 from recbole_cdsr.errors import ConfigError
@@ -29,9 +30,10 @@ def parse_moment(text: str, option: str, end: bool = False) -> float:
     text = text.strip()
     if compact := _COMPACT_DATE.fullmatch(text):
         year, month, day = compact.groups(default="01")
+        day = min(int(day), monthrange(int(year), int(month))[1])
         raise ConfigError(
-            f"{option}: {text!r} would be a second of 1970; write the date as {year}-{month}-{day}, or the second as "
-            f"{text}.0."
+            f"{option}: {text!r} would be a second of 1970; write a date such as {year}-{month}-{day:02}, or the "
+            f"second as {text}.0."
         )
     if _SECONDS.fullmatch(text):
         return float(text)

@@ -14,6 +14,7 @@ from recbole.data.dataset import Dataset, SequentialDataset
 from recbole.data.interaction import Interaction
 from scipy.sparse import coo_matrix, csr_matrix
 
+from recbole_cdsr.config_data import ROW_ID, TARGET_DOMAIN
 from recbole_cdsr.data.cross_domain import CrossDomainMixin
 from recbole_cdsr.data.negatives import InDomainNegatives
 from recbole_cdsr.data.sequences import Rows, recbole_order
@@ -21,9 +22,6 @@ from recbole_cdsr.data.training_draws import PrefixDraws, UserDraws
 from recbole_cdsr.data.windows import RowTable, WindowColumn, WindowCutter, row_numbers
 from recbole_cdsr.errors import DataError
 from recbole_cdsr.llm.prefix_profiles import USER_PROFILE
-
-TARGET_DOMAIN = "target_domain"
-ROW_ID = "row_id"
 
 
 class CrossDomainGeneralDataset(CrossDomainMixin, Dataset):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import glob
 import itertools
 import os
@@ -19,7 +18,8 @@ from recbole_cdsr.locks import abandoned, hold
 # What follows a dataset's name in the files that are made anew from its raw files or its features, and in what killed
 # writers of them leave.
 _MADE = re.compile(
-    r"\.((recbole\.)?((train|valid|test)\.)?inter|item|card\.yaml|recbole\.yaml|itememb|useremb)(\.(.*\.)?part)?"
+    r"\.(inter|(recbole\.)?(train|valid|test)\.inter|item|card\.yaml|recbole\.yaml|itememb|useremb)"
+    r"((\.[a-z0-9_]{8})?\.part)?"
 )
 
 
@@ -68,13 +68,15 @@ def check_replaceable(target: Path) -> None:
     target = _real(target)
     try:
         _refuse_foreign(target)
-        place = next(folder for folder in target.parents if folder.exists())
+        place = next((folder for folder in target.parents if folder.exists()), None)
     except OSError as error:
         raise _not_writable(target, error.strerror) from error
+    if place is None:
+        raise _not_writable(target, "there is no such drive")
     if not place.is_dir():
         raise _not_writable(target, f"{place} is a file")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise _not_writable(target, f"{place}: {os.strerror(errno.EACCES)}")
+        raise _not_writable(target, f"nothing may be written into {place}")
 
 
 def _real(target: Path) -> Path:

@@ -39,3 +39,19 @@ def better_and_equal(scores: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
         better[first : first + at_once] = torch.gt(some, limit, out=compared).sum(1)
         at_least[first : first + at_once] = torch.ge(some, limit, out=compared).sum(1)
     return better, at_least - better
+
+
+def shared_ranks(better: Tensor, equal: Tensor) -> Tensor:
+    """⌈1 + better + ½ (equal − 1)⌉, the protocol's rank of targets whose own score is among those that equal it.
+
+    Parameters
+    ----------
+    better, equal : Tensor
+        int32 ``[B]``, of `better_and_equal`.
+
+    Returns
+    -------
+    Tensor
+        int32 ``[B]``, from 1.
+    """
+    return 1 + better + equal // 2

@@ -74,6 +74,25 @@ def add_parser(subparsers: argparse._SubParsersAction) -> argparse.ArgumentParse
     return parser
 
 
+_FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".json": "jsonl", ".tsv": "tsv", ".txt": "table", "": "table"}
+
+
+def format_of(kind: str | None, output: Path | None) -> str:
+    """The format asked for, or else the one that the file's name says; a table where there is no file.
+
+    Raises
+    ------
+    ConfigError
+        The file's name says none.
+    """
+    if kind is not None or output is None:
+        return kind or "table"
+    found = _FORMAT_BY_SUFFIX.get(output.suffix.lower())
+    if found is None:
+        raise ConfigError(f"--output {output}: write .jsonl, .tsv or .txt (a table), or say which with --format.")
+    return found
+
+
 def run(options: argparse.Namespace) -> int:
     """Print or write the recommendations and return the exit code 0."""
     check_changes("recommend", options.settings, PLACES)
@@ -81,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
     from recbole_cdsr.recommend.histories import check_takes_histories
     from recbole_cdsr.recommend.new_items import check_scores_new_items, read_new_items
     from recbole_cdsr.recommend.new_users import with_profiles
-    from recbole_cdsr.recommend.output import ItemNames, format_of, writer_of
+    from recbole_cdsr.recommend.output import ItemNames, writer_of
     from recbole_cdsr.recommend.recommender import Recommender
     from recbole_cdsr.trained_run import SavedRun, TrainedRun
 
@@ -125,6 +144,7 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--output {options.output} is no regular file; leave it out and redirect the output.")
         if not options.output.absolute().parent.is_dir():
             raise ConfigError(f"--output {options.output}: its folder is not there; make it first.")
+        format_of(options.format, options.output)
 
 
 def _domains(options: argparse.Namespace, trained: TrainedRun) -> list[int]:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from recbole_cdsr.data.atomic import text_cells
 from recbole_cdsr.data.dataset import CrossDomainDataset
-from recbole_cdsr.errors import CDSRError, ConfigError
+from recbole_cdsr.errors import CDSRError
 from recbole_cdsr.llm.item_features import read_items
 from recbole_cdsr.llm.prompts import item_titles
 from recbole_cdsr.llm.settings import FeatureSettings
@@ -189,25 +189,6 @@ class TsvWriter(Writer):
 def writer_of(kind: str, names: ItemNames, n_history: int) -> Writer:
     """The writer of a format, one of `FORMATS`."""
     return {"table": TableWriter, "jsonl": JsonLinesWriter, "tsv": TsvWriter}[kind](names, n_history)
-
-
-_FORMAT_BY_SUFFIX = {".jsonl": "jsonl", ".json": "jsonl", ".tsv": "tsv", ".txt": "table", "": "table"}
-
-
-def format_of(kind: str | None, output: Path | None) -> str:
-    """The format asked for, or else the one that the file's name says; a table where there is no file.
-
-    Raises
-    ------
-    ConfigError
-        The file's name says none.
-    """
-    if kind is not None or output is None:
-        return kind or "table"
-    found = _FORMAT_BY_SUFFIX.get(output.suffix.lower())
-    if found is None:
-        raise ConfigError(f"--output {output}: write .jsonl, .tsv or .txt (a table), or say which with --format.")
-    return found
 
 
 def _items(count: int) -> str:

@@ -13,7 +13,7 @@ from recbole.data.interaction import Interaction
 from recbole.data.transform import construct_transform
 from recbole.utils import ModelType
 
-from recbole_cdsr.data.dataset import TARGET_DOMAIN
+from recbole_cdsr.config_data import TARGET_DOMAIN
 from recbole_cdsr.data.loaders import SCORES_PER_BATCH
 from recbole_cdsr.data.sequences import Rows
 from recbole_cdsr.data.windows import WindowCutter

@@ -14,7 +14,8 @@ from recbole.utils import ModelType, set_color
 from tqdm import tqdm
 
 from recbole_cdsr.config import CDSRConfig
-from recbole_cdsr.data.dataset import ROW_ID, TARGET_DOMAIN, CrossDomainDataset
+from recbole_cdsr.config_data import ROW_ID, TARGET_DOMAIN
+from recbole_cdsr.data.dataset import CrossDomainDataset
 from recbole_cdsr.data.loaders import JudgedRowsLoader
 from recbole_cdsr.errors import CheckpointError
 from recbole_cdsr.evaluator.protocol import ProtocolEvaluator

@@ -39,9 +39,17 @@ class PlainAttributes:
         """Names and values that are others now, by the dotted path of their module; a checkpoint can hold them."""
         found: dict[str, dict[str, Any]] = {}
         for (path, name), value in self._found():
-            if (path, name) in self._before and not _same(self._before[path, name], _mark(value)):
+            if (path, name) not in self._before:
+                continue
+            before = self._before[path, name]
+            if not _same(before, _mark(value)) and not (before is None and self._is_large(value)):
                 found.setdefault(path, {})[name] = value
         return found
+
+    def _is_large(self, value: Any) -> bool:
+        """Whether something is the size of scores or of a table, which models that begin without make anew."""
+        size = value.numel() if isinstance(value, Tensor) else np.size(value)
+        return 4 * size > sum(parameter.numel() for parameter in self._model.parameters())
 
     def restore(self, kept: dict[str, dict[str, Any]]) -> None:
         """Put back what `changed` returned; a name that the model has no such attribute under is left out."""
@@ -51,9 +59,12 @@ class PlainAttributes:
                 if (path, name) not in self._before:
                     continue
                 present = getattr(modules[path], name)
-                if isinstance(value, Tensor) and isinstance(present, Tensor):
-                    value = value.to(present.device)
+                if isinstance(value, Tensor):
+                    value = value.to(present.device if isinstance(present, Tensor) else self._device())
                 setattr(modules[path], name, value)
+
+    def _device(self) -> torch.device:
+        return next((parameter.device for parameter in self._model.parameters()), torch.device("cpu"))
 
     def _found(self) -> Iterator[tuple[tuple[str, str], Any]]:
         for path, module in self._model.named_modules():

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from recbole_cdsr.config_reading import whole_number
 from recbole_cdsr.errors import CDSRError, CheckpointError, DataError, FeatureError
-from recbole_cdsr.evaluator.counting import better_and_equal
+from recbole_cdsr.evaluator.counting import better_and_equal, shared_ranks
 from recbole_cdsr.llm.matrix import check_finite
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.store import check_writable
@@ -202,9 +202,14 @@ def _told(domain: AlignedDomain, key: str, settings: PretrainingSettings) -> Ali
 
 def _read(path: Path, made_from: dict[str, Any]) -> dict[str, Any]:
     try:
+        path.open("rb").close()
         state = load_checkpoint(path)
+    except OSError as error:
+        raise FeatureError(f"{path} cannot be read ({error.strerror}); make it readable for you.") from error
     except CheckpointError as error:
-        raise FeatureError(f"{path} is damaged; delete it, and the next run pre-trains anew.") from error
+        raise FeatureError(
+            f"{path} is damaged or of another version; delete it, and the next run pre-trains anew."
+        ) from error
     if not state.keys() >= _KEPT or state["made_from"] != made_from:
         raise FeatureError(f"{path} is not what its name says; delete it, and the next run pre-trains anew.")
     return state
@@ -357,8 +362,8 @@ class DomainPretraining:
             states = self.model.last_states(PackedWindows.from_lengths(lengths), items)  # [R, d]
             for h, v in zip(states.split(at_once), targets.split(at_once), strict=True):
                 scores = (table @ h.T.contiguous()).T  # [r, n_k], item by item in memory: the faster product
-                better, equal = better_and_equal(scores, scores.gather(1, v[:, None] - 1))
-                hits += float((better + (equal - 1) / 2 <= RANKED_TO - 1).sum())
+                ranks = shared_ranks(*better_and_equal(scores, scores.gather(1, v[:, None] - 1)))
+                hits += float((ranks <= RANKED_TO).sum())
         return hits / len(self._judged)
 
     def _keep(self, unfinished: Path, made_from: dict[str, Any]) -> None:

@@ -16,10 +16,11 @@ from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.config_saved import NOT_TRAINING
 from recbole_cdsr.errors import CheckpointError, ConfigError
 from recbole_cdsr.files import replacing
-from recbole_cdsr.locks import hold
+from recbole_cdsr.locks import abandoned, hold
 
 LAST = "last.pth"
 BEST = "best.pth"
+RESULT = "result.json"
 CONFIG = "config.yaml"
 
 
@@ -28,7 +29,7 @@ class RunDirectory:
 
     By default `<checkpoint_dir>/<Model>-<dataset>-<seed>-<fingerprint>`, with `-2`, `-3`, … when a run of that name is
     there already; with `resume`, the newest of them that holds a checkpoint, or else the newest that was ended before
-    its first. `run_dir` names it outright. Nothing is written before `open`.
+    its first epoch was kept. `run_dir` names it outright. Nothing is written before `open`.
 
     Parameters
     ----------
@@ -71,8 +72,7 @@ class RunDirectory:
     def _newest_to_go_on_with(self) -> Path | None:
         newest_first = [self._numbered(number) for number in reversed(self._numbers())]
         kept = (path for path in newest_first if (path / LAST).is_file())
-        ended_before_an_epoch = (path for path in newest_first if _holds_a_configuration_alone(path))
-        return next(kept, None) or next(ended_before_an_epoch, None)
+        return next(kept, None) or next(filter(_was_ended_before_an_epoch, newest_first), None)
 
     def open(self) -> Path:
         """Make the directory of a new run; find that of a resumed one.
@@ -90,7 +90,7 @@ class RunDirectory:
         if self.resumed:
             return self.path
         if self._config["resume"]:
-            if self.path is not None and _holds_a_configuration_alone(self.path):
+            if self.path is not None and _was_ended_before_an_epoch(self.path):
                 said = f"the run in {self.path} was ended before its first epoch was kept; it starts anew there."
             else:
                 said = "there is no run of this configuration to go on with; a new one starts."
@@ -212,6 +212,11 @@ class RunDirectory:
             )
 
 
-def _holds_a_configuration_alone(folder: Path) -> bool:
-    """Whether a run has begun in a folder and kept nothing yet; a run that keeps no checkpoints leaves a result."""
-    return folder.is_dir() and [path.name for path in folder.iterdir()] == [CONFIG]
+def _was_ended_before_an_epoch(folder: Path) -> bool:
+    """Whether a run began in a folder, is at work there no longer, and has kept no epoch that can be gone on with.
+
+    A run that keeps no checkpoints leaves a result; where folders cannot be locked, nobody knows who is at work.
+    """
+    if not (folder / CONFIG).is_file() or (folder / LAST).is_file() or (folder / RESULT).is_file():
+        return False
+    return bool([*abandoned([folder])])

@@ -410,7 +410,7 @@ def test_a_pretraining_file_of_other_content_is_refused(mixed, run):
     with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is not what its name says")):
         run("LLMCDSR", dataset, **settings, epochs=1)
     movies.write_bytes(books.read_bytes()[:-100])
-    with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is damaged; delete it, and the next run pre-tra")):
+    with pytest.raises(FeatureError, match=re.escape(f"{movies.name} is damaged or of another version; delete it")):
         run("LLMCDSR", dataset, **settings, epochs=1)
 
 

@@ -48,6 +48,11 @@ def test_a_key_of_negatives_that_means_nothing_is_warned_of():
             "LIST_SUFFIX is '_list' from the defaults, which makes one field of USER_ID_FIELD and "
             "ITEM_ID_FIELD + LIST_SUFFIX; give each a name of its own.",
         ),
+        (
+            {"USER_ID_FIELD": "row_id"},
+            "USER_ID_FIELD is 'row_id' from config_dict, which makes one field of row_id and USER_ID_FIELD; give each "
+            "a name of its own.",
+        ),
     ],
 )
 def test_fields_that_would_overwrite_each_other_are_refused(given, expected):

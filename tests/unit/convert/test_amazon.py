@@ -129,6 +129,7 @@ def with_bad_rows(folder: Path, bad: list[str | bytes], n_good: int = 1000) -> P
         '{"reviewerID": "U1", "overall": 5.0, "unixReviewTime": 3}',
         '{"reviewerID": "", "asin": "B1", "overall": 5.0, "unixReviewTime": 3}',
         '{"reviewerID": "U1", "asin": "", "overall": 5.0, "unixReviewTime": 3}',
+        '{"reviewerID": "U\\u00001", "asin": "B1", "overall": 5.0, "unixReviewTime": 3}',
         '{"reviewerID": "U1", "asin": "B1", "overall": 5.0, "unixReviewTime": "soon"}',
         '{"reviewerID": "U1", "asin": "B1", "overall": 5.0, "unixReviewTime": NaN}',
         '{"reviewerID": "U1", "asin": "B1", "overall": 5.0, "unixReviewTime": 1e999}',

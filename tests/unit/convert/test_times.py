@@ -35,13 +35,14 @@ def test_what_is_no_moment_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "date"), [("2018", "2018-01-01"), ("201612", "2016-12-01"), ("20160131", "2016-01-31")]
+    ("text", "date"),
+    [("2018", "2018-01-01"), ("201612", "2016-12-01"), ("20160131", "2016-01-31"), ("20160230", "2016-02-29")],
 )
 def test_a_date_without_hyphens_is_not_taken_for_a_second(text: str, date: str) -> None:
     with pytest.raises(ConfigError) as refused:
         parse_moment(text, "--from")
     assert str(refused.value) == (
-        f"--from: '{text}' would be a second of 1970; write the date as {date}, or the second as {text}.0."
+        f"--from: '{text}' would be a second of 1970; write a date such as {date}, or the second as {text}.0."
     )
 
 

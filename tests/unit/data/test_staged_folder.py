@@ -89,7 +89,10 @@ class TestStagedDirectory:
         with pytest.raises(DataError, match="is a file"), staged_directory(tmp_path / "file"):
             pytest.fail("must not get as far")
 
-    @pytest.mark.parametrize("name", ["mini.user", "mini.notes.md", "mini.inter.bak", "mini.train.item", "minixinter"])
+    @pytest.mark.parametrize(
+        "name",
+        ["mini.user", "mini.notes.md", "mini.inter.bak", "mini.inter.notes.part", "mini.recbole.inter", "minixinter"],
+    )
     def test_does_not_delete_files_that_users_put_beside_a_dataset(self, tmp_path: Path, name: str) -> None:
         (tmp_path / "mini").mkdir()
         (tmp_path / "mini" / name).write_text("mine")
@@ -102,18 +105,23 @@ class TestStagedDirectory:
     def test_replaces_all_that_is_made_of_raw_files_and_features(self, tmp_path: Path) -> None:
         made = ["inter", "train.inter", "recbole.valid.inter", "recbole.yaml", "item", "card.yaml", "itememb"]
         (tmp_path / "mini").mkdir()
-        for suffix in [*made, "useremb", "inter.part", "card.yaml.ab12.part"]:
+        for suffix in [*made, "useremb", "inter.part", "card.yaml.ab_cd012.part"]:
             (tmp_path / "mini" / f"mini.{suffix}").write_text("old")
         check_replaceable(tmp_path / "mini")
         with staged_directory(tmp_path / "mini") as folder:
             (folder / "mini.inter").write_text("new")
         assert os.listdir(tmp_path / "mini") == ["mini.inter"]
 
-    def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(self, tmp_path: Path) -> None:
+    def test_what_cannot_be_written_is_told_beforehand_and_nothing_is_made(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         check_replaceable(tmp_path / "deep" / "mini")
         (tmp_path / "file").write_text("x")
         with pytest.raises(DataError, match=r"cannot be written \(.*file is a file\); choose another --out"):
             check_replaceable(tmp_path / "file" / "mini")
+        monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may write everywhere
+        with pytest.raises(DataError, match=rf"cannot be written \(nothing may be written into {tmp_path}\); choose"):
+            check_replaceable(tmp_path / "deep" / "mini")
         assert os.listdir(tmp_path) == ["file"]
 
     def test_the_lock_of_a_killed_process_is_no_work_of_somebody(self, tmp_path: Path) -> None:
@@ -172,7 +180,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
 KILLED_AT_A_RENAME = """
 import os, signal, sys
 from pathlib import Path
-from recbole_cdsr.data.staged_folder import check_replaceable, staged_directory
+from recbole_cdsr.data.staged_folder import staged_directory
 left = int(sys.argv[2])
 def kill_at_the_rename(event, arguments):
     global left

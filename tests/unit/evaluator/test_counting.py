@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from recbole_cdsr.evaluator import counting
-from recbole_cdsr.evaluator.counting import better_and_equal
+from recbole_cdsr.evaluator.counting import better_and_equal, shared_ranks
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
@@ -36,3 +36,8 @@ def test_many_equal_scores_are_counted_exactly():
     scores[0, 5] = 1.0
     better, equal = better_and_equal(scores, scores[:, :1])
     assert (int(better), int(equal)) == (1, 2**21)
+
+
+def test_equal_scores_share_the_mean_of_their_ranks_rounded_up():
+    better, equal = (torch.tensor(counts, dtype=torch.int32) for counts in ([0, 0, 0, 9, 0], [1, 2, 19, 1, 20]))
+    assert shared_ranks(better, equal).tolist() == [1, 2, 10, 10, 11]

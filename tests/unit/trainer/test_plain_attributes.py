@@ -18,7 +18,7 @@ class Inner(nn.Module):
 class Model(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(2, 2)
+        self.layer = nn.Linear(4, 4)
         self.inner = Inner()
         self.update, self.rate, self.name = 0, 0.5, "a"
         self.history = torch.zeros(3)
@@ -27,7 +27,7 @@ class Model(nn.Module):
         self.places = [0, 1, 2]
         self.names = ["a", "b"]
         self.cached = None
-        self.found_later, self.filled_later = None, []
+        self.found_later, self.filled_later, self.scores = None, [], None
         self.sizes = [64, [32, 16]]
         self._private = 0
 
@@ -45,6 +45,7 @@ def train(model: Model) -> None:
     model.places.reverse()
     model.found_later = torch.ones(2)
     model.filled_later.append(0.25)
+    model.scores = torch.ones(100)  # as large as a batch of them is
     model.cached = model.layer.weight * 2  # what a gradient flows through is made anew
     model._private = 1
     model.eval()
@@ -74,6 +75,13 @@ def test_what_training_changed_is_put_back_into_a_new_model():
     assert (other.filled_later, other.cached) == ([0.25], None)
     assert other.training
     assert sorted(resumed.changed()[""]) == sorted(changed[""])  # kept again with the next epoch
+
+
+def test_what_began_as_none_comes_back_on_the_device_of_the_model():
+    model = Model().to("meta")
+    PlainAttributes(model).restore({"": {"found_later": torch.ones(2), "filled_later": [0.5]}})
+    assert model.found_later.device.type == "meta"
+    assert model.filled_later == [0.5]
 
 
 def test_a_file_sets_nothing_that_the_model_has_not():

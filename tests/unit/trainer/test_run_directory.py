@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
+from recbole_cdsr import locks
 from recbole_cdsr.config import CDSRConfig
 from recbole_cdsr.errors import CheckpointError, ConfigError
+from recbole_cdsr.trainer import run_directory
 from recbole_cdsr.trainer.run_directory import RunDirectory
 
 
@@ -73,25 +75,38 @@ def test_only_a_directory_with_a_checkpoint_is_resumed(config):
     assert RunDirectory(config(resume=True, learning_rate=0.5)).path is None
 
 
-def test_a_run_that_was_ended_before_its_first_epoch_starts_anew_in_its_directory(config, caplog):
+@pytest.mark.parametrize("files", [(), ("best.pth", "best_books.pth"), ("best.pth", "last.pth.part")])
+def test_a_run_that_was_ended_before_its_first_epoch_starts_anew_in_its_directory(config, caplog, files):
     runs = [RunDirectory(config()) for _ in range(3)]
     claimed, begun, finished = [run.open() for run in runs]  # of the first, another process has only made the directory
     for run in runs[1:]:
         with run.alone():
             pass
     (finished / "result.json").touch()  # by a run that kept no checkpoints
+    for name in files:
+        (begun / name).touch()
     again = RunDirectory(config(resume=True))
     assert not again.resumed
     assert again.open() == begun
     assert f"the run in {begun} was ended before its first epoch was kept" in caplog.text
-    with (
-        again.alone(),
-        pytest.raises(ConfigError, match="Another process is training"),
-        RunDirectory(config(resume=True)).alone(),
-    ):
-        pass
+    with again.alone():
+        assert RunDirectory(config(resume=True)).path is None
+        with pytest.raises(ConfigError, match="Another process is training"), again.alone():
+            pass
     (claimed / "last.pth").touch()
     assert RunDirectory(config(resume=True)).path == claimed
+
+
+def test_where_nobody_knows_who_is_at_work_a_run_without_an_epoch_is_left_alone(config, monkeypatch):
+    def no_locks(folder: Path) -> int:
+        raise OSError("folders cannot be locked on this system")
+
+    for module in (locks, run_directory):
+        monkeypatch.setattr(module, "hold", no_locks)
+    run = RunDirectory(config())
+    run.open()
+    with run.alone():
+        assert RunDirectory(config(resume=True)).path is None
 
 
 def test_what_does_not_change_training_does_not_change_the_directory(config):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recbole_cdsr.errors import ConfigError
-from recbole_cdsr.recommend.output import format_of
+from recbole_cdsr.recommend.command import format_of
 
 
 @pytest.mark.parametrize(
