@@ -20,6 +20,7 @@ NULLABLE: dict[str, type] = {
     "llm_encoder_dimensions": int,
     "llm_encoder_base_url": str,
     "llm_encoder_api_key_env": str,
+    "llm_encoder_price": float,
 }
 NEVER_NULL = frozenset({"llm_generator", "llm_encoder_backend", "llm_encoder_pooling", "llm_dtype", "llm_api_key_env"})
 EXAMPLES: dict[str, str] = {"llm_extra_parameters": "{top_p: 0.9}", "llm_ask_again": "[empty, truncated]"}
@@ -40,6 +41,7 @@ AT_LEAST: dict[str, float] = {
     "llm_price_completion": 0,
     "llm_encoder_max_tokens": 1,
     "llm_encoder_dimensions": 1,
+    "llm_encoder_price": 0,
 }
 MORE_THAN_0 = ("llm_timeout", "llm_max_cost")
 # Where answers come from and what they cost says nothing about what is trained on them.
@@ -60,6 +62,7 @@ NOT_TRAINING = frozenset(
         "llm_max_cost",
         "llm_encoder_base_url",
         "llm_encoder_api_key_env",
+        "llm_encoder_price",
     ]
 )
 # A key in a configuration would be written to logs, checkpoints and results.

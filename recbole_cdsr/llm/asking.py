@@ -137,9 +137,13 @@ class Asking:
         plan = plan_requests(self.generator, requests, self.cache, self.limits)
         guessed = any(step.plan is not None and step.plan.missing for step in self.steps)
         self.steps.append(Step(name, len(requests), plan=plan, stands_on_guesses=guessed))
-        known = self._known(requests)
-        guess = Answer(" ".join(["word"] * guess_words))
-        return [guess if answer is None else answer for answer in known]
+        # Different requests get different guesses: equal ones would make equal questions of the next step, asked once.
+        return [
+            Answer(" ".join(["word"] * (guess_words - 1) + [request_key(self.generator, request)[:12]]))
+            if answer is None
+            else answer
+            for request, answer in zip(requests, self._known(requests), strict=True)
+        ]
 
     def _exported(self, name: str, requests: Sequence[ChatRequest]) -> list[Answer]:
         from recbole_cdsr.llm.batch_files import export_batch

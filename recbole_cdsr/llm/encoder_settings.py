@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from recbole_cdsr.config_llm_keys import CHOICES
-from recbole_cdsr.config_reading import choice, setting, whole_number
+from recbole_cdsr.config_reading import choice, number, setting, whole_number
 from recbole_cdsr.errors import ConfigError
 from recbole_cdsr.llm.encoder import SentenceTransformerEncoder, TextEncoder
 from recbole_cdsr.llm.encoder_sources import EncoderNotFoundError, encoder_name, locate_encoder
 from recbole_cdsr.llm.generator_settings import GeneratorSettings, secret_free, text_setting
+from recbole_cdsr.llm.request_limits import Prices
 
 ENCODER_ONLY = "text encoder only (no LLM)"
 MADE_BY = {
@@ -52,6 +54,7 @@ class EncoderSettings:
         self.api_key_env = (
             secret_free(config, "llm_encoder_api_key_env") or secret_free(config, "llm_api_key_env") or "OPENAI_API_KEY"
         )
+        self.price = None if setting(config, "llm_encoder_price") is None else number(config, "llm_encoder_price", 0)
         self.shared = GeneratorSettings(config, dataset_name)
         if self.backend != "sentence-transformers" and self.encoder is None:
             raise ConfigError(
@@ -76,8 +79,13 @@ class EncoderSettings:
             return service_encoder_name(str(self.encoder), self.dimensions)
         return encoder_name(self.encoder)
 
-    def text_encoder(self) -> TextEncoder:
+    def text_encoder(self, asks: bool = True) -> TextEncoder:
         """The encoder, its weights not loaded and its service not asked yet.
+
+        Parameters
+        ----------
+        asks
+            Whether it is to encode at all; if not, as in a plan, no key of a service is needed.
 
         Raises
         ------
@@ -109,7 +117,10 @@ class EncoderSettings:
                 batch_size=self.batch_size,
                 concurrency=shared.concurrency,
                 timeout=shared.timeout,
-                limits=shared.limits(),
+                limits=shared.limits()
+                if self.price is None
+                else replace(shared.limits(), prices=Prices(self.price, 0.0)),
+                asks=asks,
             )
         return SentenceTransformerEncoder(self.encoder, device=shared.device, batch_size=self.batch_size)
 

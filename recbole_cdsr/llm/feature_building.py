@@ -61,25 +61,33 @@ class _Questions:
     dataset: Any
 
     @cached_property
-    def items(self) -> ItemTable:
-        return item_table(self.settings, self.dataset, words_only=not self.vectors_are_needed)
+    def _words(self) -> ItemTable:
+        return item_table(self.settings, self.dataset, words_only=True)
+
+    @cached_property
+    def _vectors(self) -> ItemTable:
+        return item_table(self.settings, self.dataset)
 
     def ask(self, feature: str, asking: Asking) -> None:
         """Go through all steps of a feature."""
-        histories: Histories = self.dataset.training_histories(held_out=feature == "profiles")
+        histories = self.histories(feature)
         tokens = list(map(str, self.dataset.id2token(self.dataset.uid_field, histories.user_ids)))
         ask = ask_profiles if feature == "profiles" else ask_pseudo_items
-        ask(self.settings, self.dataset, self.items, histories, tokens, asking)
+        items = self._vectors if self.vectors_are_needed(feature) else self._words
+        ask(self.settings, self.dataset, items, histories, tokens, asking)
+
+    def histories(self, feature: str) -> Histories:
+        """What a feature is made of."""
+        return self.dataset.training_histories(held_out=feature == "profiles")
 
     def by_llm(self, feature: str) -> bool:
         if feature == "profiles":
             return self.settings.use_profiles and self.settings.profile_generator == "llm"
         return feature == "pseudo" and self.settings.pseudo_generator == "llm"
 
-    @property
-    def vectors_are_needed(self) -> bool:
-        """Whether questions depend on the items' vectors: interest clusters do."""
-        return self.settings.profile_style == "hierarchical" and self.by_llm("profiles")
+    def vectors_are_needed(self, feature: str) -> bool:
+        """Whether the questions of a feature depend on the items' vectors: interest clusters do."""
+        return feature == "profiles" and self.settings.profile_style == "hierarchical"
 
 
 def plan(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None = None) -> list[str]:
@@ -95,8 +103,10 @@ def plan(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None = N
         if feature == "items":
             continue
         if not questions.by_llm(feature):
-            lines.append(f"{FEATURE_NAMES[feature]}: made offline or not wanted; nothing is asked and nothing costs")
-        elif feature == "profiles" and unmade and questions.vectors_are_needed:
+            paid = _texts_to_pay(questions, feature)
+            end = f"no LLM is asked; {paid}" if paid else "nothing is asked and nothing costs"
+            lines.append(f"{FEATURE_NAMES[feature]}: made offline or not wanted; {end}")
+        elif unmade and questions.vectors_are_needed(feature):
             lines.append(
                 f"{FEATURE_NAMES[feature]}: interest clusters are made of the items' vectors, which are not there yet; "
                 "build them with --what=items, then plan again"
@@ -117,7 +127,29 @@ def _request_plan(questions: _Questions, feature: str, shard: Shard | None) -> l
     costs = [step.plan.most_cost for step in asking.steps]
     total = f"{FEATURE_NAMES[feature]}, all steps: {sum(step.plan.missing for step in asking.steps):,} requests to ask"
     lines.append(total + ("" if None in costs else f", at most {sum(costs):.4f}"))
+    if asking.steps and (paid := _texts_to_pay(questions, feature, asking.steps[-1].requests)):
+        lines.append(f"  then {paid}")
     return lines
+
+
+def _texts_to_pay(questions: _Questions, feature: str, n_answers: int | None = None) -> str:
+    """What an embeddings service will be asked for of a feature whose texts are not written yet; "" where nothing is.
+
+    Parameters
+    ----------
+    n_answers
+        Of the LLM's last step; None where none writes.
+    """
+    settings = questions.settings
+    if settings.encoder.backend != "openai":
+        return ""
+    if n_answers is not None:
+        count = n_answers if feature == "profiles" else n_answers * settings.pseudo_max_names
+    elif feature == "profiles" and settings.use_profiles and settings.profile_encoding == "text":
+        count = len(questions.histories(feature).user_ids)
+    else:
+        return ""
+    return f"at most {count:,} texts are encoded by {settings.encoder.name}, which costs as well and is in no sum here"
 
 
 @spent_together()
@@ -209,5 +241,5 @@ def _item_plan(settings: FeatureSettings, texts: Sequence[str]) -> list[str]:
     if settings.encoder.backend != "openai":
         return [f"items: {len(texts):,} texts to encode with {settings.encoder.name} on this machine"]
     with settings.generator_settings().open_cache() as cache:
-        planned = settings.text_encoder().plan(texts, cache)
+        planned = settings.text_encoder(asks=False).plan(texts, cache)
     return ["items", *(f"  {line}" for line in str(planned).splitlines())]

@@ -173,10 +173,14 @@ def secret_free(config: Mapping[str, Any], key: str) -> str | None:
 
 
 def read_prices(config: Mapping[str, Any]) -> Prices | None:
-    """Prices per million tokens; None when neither is set, 0 for the one that is not."""
+    """Prices per million tokens; None when neither is set, 0 for the one that is not.
+
+    Where no LLM is configured, the price of encoding is enough to reckon with.
+    """
     keys = ("llm_price_prompt", "llm_price_completion")
     if all(setting(config, key) is None for key in keys):
-        return None
+        only_encodes = setting(config, "llm_generator", "offline") == "offline"
+        return Prices(0.0, 0.0) if only_encodes and setting(config, "llm_encoder_price") is not None else None
     return Prices(*(0.0 if setting(config, key) is None else number(config, key, 0) for key in keys))
 
 

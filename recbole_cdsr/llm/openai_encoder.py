@@ -51,6 +51,8 @@ class OpenAIEncoder:
         Requests at once.
     limits : RequestLimits, optional
         Attempts, prices, the most to spend.
+    asks : bool
+        Whether it is to encode at all; if not, as in a plan, no key is needed.
 
     Raises
     ------
@@ -74,6 +76,7 @@ class OpenAIEncoder:
         concurrency: int = 16,
         timeout: float = 120.0,
         limits: RequestLimits | None = None,
+        asks: bool = True,
     ) -> None:
         self.model, self.dimensions = model, dimensions
         self.cache_file, self.batch_size, self.concurrency = cache_file, batch_size, concurrency
@@ -81,7 +84,7 @@ class OpenAIEncoder:
         self.parameters: dict[str, Any] = {"endpoint": "embeddings"}
         if dimensions is not None:
             self.parameters["dimensions"] = dimensions
-        self.endpoint = OpenAIEndpoint(base_url, api_key_env, timeout, url_key="llm_encoder_base_url")
+        self.endpoint = OpenAIEndpoint(base_url, api_key_env, timeout, asks=asks, url_key="llm_encoder_base_url")
         self._width = dimensions
         self._lock = threading.Lock()
 

@@ -88,9 +88,12 @@ class FeatureSettings:
             if by_llm:
                 self.generator_settings().check_can_write(feature)
 
-    def text_encoder(self) -> TextEncoder:
-        """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused."""
-        return self.encoder.text_encoder()
+    def text_encoder(self, asks: bool = True) -> TextEncoder:
+        """The encoder that is configured, not loaded yet; `FeatureError` when it is not found or refused.
+
+        With `asks` False, as for a plan, no key of a service is needed.
+        """
+        return self.encoder.text_encoder(asks)
 
     def item_prompt(self) -> ItemPrompt:
         """The wording of item texts."""

@@ -17,7 +17,7 @@ import pytest
 from recbole_cdsr.cli import main
 
 from .feature_dataset import DOMAINS, N_USERS, TARGETS, behave, llm
-from .service import Received, Reply, Service, embeddings
+from .service import Received, Reply, Service, completion, embeddings
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -82,6 +82,47 @@ def test_a_dry_run_asks_and_builds_nothing_and_counts_what_a_run_then_asks(featu
     again = features("build", *llm(service.url), "--dry-run")
     assert "items: nothing to encode" in again
     assert re.findall(r"all steps: (\d+) requests", again) == ["0", "0"]
+
+
+def test_later_steps_are_planned_with_as_many_requests_as_a_run_asks(features):
+    def differing(received: Received, nth: int) -> Reply:
+        return Reply(completion("\n".join(f"{place}. Thing {hash(received.asked)} {place}" for place in (1, 2, 3))))
+
+    features("build", "--what=items")
+    with Service(differing) as service:
+        keys = llm(service.url, "--profile_clusters=3", style="hierarchical")
+        planned = features("build", *keys, "--dry-run")
+        features("build", *keys)
+        steps = [int(count) for count in re.findall(r"([\d,]+) to ask", planned)]
+        assert len(steps) == 4  # two of profiles, two of pseudo items
+        assert sum(steps) == len(service.requests)
+
+
+def encoding(received: Received, nth: int) -> Reply:
+    return Reply(embeddings(received.asked)) if received.path.endswith("/embeddings") else behave(received, nth)
+
+
+def test_a_dry_run_encodes_nothing_and_tells_what_an_embeddings_service_will_be_asked(features, data, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    encoder = ["--llm_encoder_backend=openai", "--llm_encoder=e", "--llm_encoder_price=0.5", "--llm_price_prompt=100"]
+    with Service(encoding) as service:
+        keys = [*llm(service.url, style="hierarchical"), *encoder]
+        planned = features("build", *keys, "--dry-run")
+        assert not service.requests
+        assert sets(data) == []
+        assert "items: interest clusters" not in planned
+        assert "build them with --what=items, then plan again" in planned
+        assert re.search(r"then at most 400 texts are encoded by e, which costs as well and is in no sum here", planned)
+        (cost,) = re.findall(r"^items\n.*\n.*\n.*\n +cost: at most ([\d.]+)", planned, re.MULTILINE)
+        assert 0 < float(cost) < 0.001  # by the encoder's own price
+    planned = features("build", *encoder, "--profile_encoding=text", "--what=profiles", "--dry-run")
+    assert f"no LLM is asked; at most {N_USERS} texts are encoded by e, which costs as well" in planned
+
+
+@pytest.mark.parametrize("mode", [["--batch-export=batch.jsonl"], ["--shard=1/2"]])
+def test_questions_without_clusters_need_no_encoded_items(features, data, service, monkeypatch, mode):
+    monkeypatch.setattr("recbole_cdsr.llm.item_table.item_source", lambda *_: pytest.fail("nothing is to be encoded"))
+    features("build", *llm(service.url, style="hierarchical"), "--what=pseudo", *mode)
 
 
 def test_shards_ask_for_different_users_and_their_caches_are_joined(features, data, service, tmp_path):
