@@ -15,7 +15,7 @@ from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import profiles, store
 from recbole_cdsr.llm.asking import Asking
 from recbole_cdsr.llm.feature_list import text_table
-from recbole_cdsr.llm.generator import Answer, ChatRequest, OfflineGenerator
+from recbole_cdsr.llm.generator import Answer, ChatRequest, TextGenerator
 from recbole_cdsr.llm.item_features import item_set_name
 from recbole_cdsr.llm.item_table import ItemTable, item_table
 from recbole_cdsr.llm.profile_llm import (
@@ -205,7 +205,8 @@ class _Viewer:
     def prompts(self, tokens: Sequence[str]) -> list[str]:
         """What an LLM is asked first about users, whoever makes the features now."""
         blocks = []
-        recorder = _Recorder(frozenset(tokens))
+        generator = self.settings.generator_settings().text_generator("nothing", asks=False)  # its tokens cut histories
+        recorder = _Recorder(generator, frozenset(tokens))
         for feature, ask in (("profiles", ask_profiles), ("pseudo", ask_pseudo_items)):
             histories = self.dataset.training_histories(held_out=feature == "profiles")
             ask(self.settings, self.dataset, self.items, histories, self._user_tokens(histories), recorder)
@@ -248,8 +249,8 @@ class _Viewer:
 class _Recorder(Asking):
     """Notes what would be asked about some users in a feature's first step, and answers nothing."""
 
-    def __init__(self, users: frozenset[str]) -> None:
-        super().__init__(OfflineGenerator("nothing"), None, RequestLimits())
+    def __init__(self, generator: TextGenerator, users: frozenset[str]) -> None:
+        super().__init__(generator, None, RequestLimits())
         self.users = users
         self.recorded: list[tuple[str, ChatRequest]] = []
 

@@ -209,6 +209,17 @@ def test_show_prints_what_is_known_of_users_and_items(features, service):
         assert row.index(item) == header.index("item")
 
 
+def test_show_prints_the_prompts_that_are_sent(features, service, tiny_model):
+    keys = llm(service.url, f"--llm_tokenizer={tiny_model}", "--prompt_history_tokens=70", "--what=profiles")
+    features("build", *keys)
+    shown = features("show", *keys[:-1], "--users=u1", "--prompts")
+    prompt = (
+        shown[shown.index("prompt about u1 (Profiles") :].partition("\nuser: ")[2].split("\n\nprompt about")[0].strip()
+    )
+    assert prompt.count("Title") < 12  # fewer than are known of u1
+    assert prompt in [received.asked.strip() for received in service.requests]
+
+
 def test_show_tells_what_the_llm_wrote_and_what_it_means(features, service):
     features("build", *llm(service.url))
     text = features("show", *llm(service.url), "--users=u0")
