@@ -67,7 +67,7 @@ class BatchImport:
     lines : int
         Lines that hold anything.
     answered, known : int
-        New answers; results whose answer the cache had.
+        New answers; results whose answer the cache had, among them former ones of requests that are asked again.
     empty, truncated, refused : int
         Among the new answers.
     prompt_tokens, completion_tokens : int
@@ -236,7 +236,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
         The file cannot be read, holds no result at all, or the cache cannot be written.
     """
     report = BatchImport()
-    results: dict[str, Answer | GivenUp] = {}
+    results: dict[str, list[Answer | GivenUp]] = {}
     try:
         with open(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -248,8 +248,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
                     report.damaged.append(number)
                     continue
                 key, result = found
-                if not isinstance(results.get(key), Answer):  # a later error takes nothing back
-                    results[key] = result
+                results.setdefault(key, []).append(result)
                 if len(results) >= _COMMIT_LINES:
                     _keep(results, cache, report)
                     results = {}
@@ -292,15 +291,22 @@ def _result(line: bytes) -> tuple[str, Answer | GivenUp] | None:
     return key, answer if answer.answered else GivenUp(key, "", f"the batch says: {answer.error}")
 
 
-def _keep(results: Mapping[str, Answer | GivenUp], cache: ResponseCache, report: BatchImport) -> None:
+def _keep(results: Mapping[str, list[Answer | GivenUp]], cache: ResponseCache, report: BatchImport) -> None:
+    """Put results into the cache; of several of one request the first that is an answer and is new."""
     keys = list(results)
     known = cache.get(keys)
     exported = cache.exported(keys)
+    former = cache.former([key for key in known if key in exported])
     answers: list[tuple[CacheEntry, Answer]] = []
     failed: list[GivenUp] = []
-    for key, result in results.items():
+    for key, found in results.items():
         entry = exported.get(key)
-        if key in known and entry is None:
+        had = [known[key], *former.get(key, ())] if key in known else []
+        given = [result for result in found if isinstance(result, Answer)]
+        new = [answer for answer in given if not any(map(answer.says_the_same, had))]
+        result = next(iter([*new, *given]), found[-1])  # an error takes no answer back
+        if key in known and (entry is None or (given and not new)):
+            # An older file of results once more: of a request that was exported again, the new answer is yet to come.
             report.known += 1
         elif isinstance(result, Answer):
             if entry is None:

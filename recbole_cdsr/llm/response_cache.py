@@ -131,23 +131,15 @@ class ResponseCache:
 
         Whoever reads kept answers sees the same text, so that questions made of them have the same keys.
         """
-        columns = "key, text, vector, prompt_tokens, completion_tokens, finish_reason"
-        return {
-            key: spoken(
-                Answer(
-                    text,
-                    prompt_tokens,
-                    completion_tokens,
-                    finish_reason,
-                    _WITHHELD if finish_reason == "content_filter" and text is None else None,
-                    cached=True,
-                    vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
-                )
-            )
-            for key, text, vector, prompt_tokens, completion_tokens, finish_reason in self._rows(
-                "answers", columns, keys
-            )
-        }
+        return {key: _answer(*row) for key, *row in self._rows("answers", f"key, {_ANSWER_COLUMNS}", keys)}
+
+    def former(self, keys: Sequence[str]) -> dict[str, list[Answer]]:
+        """The answers that were put aside for newer ones, by key, as `get` gives those that count."""
+        found: dict[str, list[Answer]] = {}
+        of_former = "substr(key, 1, 64)"  # behind it stands when it was replaced, if another was later
+        for key, *row in self._rows("former", f"{of_former}, {_ANSWER_COLUMNS}", keys, of_former):
+            found.setdefault(key, []).append(_answer(*row))
+        return found
 
     def dates(self, keys: Sequence[str]) -> dict[str, str]:
         """When each of the answers there are was stored."""
@@ -316,14 +308,37 @@ class ResponseCache:
     def _count(self, table: str) -> int:
         return self._database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
 
-    def _rows(self, table: str, columns: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, table: str, columns: str, keys: Sequence[str], key: str = "key") -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk).fetchall()
+            query = f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})"
+            yield from self._database.execute(query, chunk).fetchall()
 
 
+_ANSWER_COLUMNS = "text, vector, prompt_tokens, completion_tokens, finish_reason"
 _WITHHELD = "withheld by a content filter"
+
+
+def _answer(
+    text: str | None,
+    vector: bytes | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    finish_reason: str | None,
+) -> Answer:
+    """The answer in the columns `_ANSWER_COLUMNS` of a row."""
+    return spoken(
+        Answer(
+            text,
+            prompt_tokens,
+            completion_tokens,
+            finish_reason,
+            _WITHHELD if finish_reason == "content_filter" and text is None else None,
+            cached=True,
+            vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+        )
+    )
 
 
 def _filed(entry: CacheEntry) -> tuple[str, ...]:

@@ -116,6 +116,38 @@ def test_what_is_exported_again_keeps_its_former_answer_until_there_is_a_new_one
     assert import_batch(results, cache).known == 1  # the very same results once more
 
 
+@pytest.mark.parametrize("order", ["old, new", "new, old", "old, new, old", "both in one", "both in one, new first"])
+def test_an_older_file_of_results_is_not_taken_for_the_answers_that_are_asked_again(generator, cache, tmp_path, order):
+    file = tmp_path / "requests.jsonl"
+    again = RequestLimits(ask_again=frozenset({"truncated"}))
+    files: dict[str, Path] = {}
+
+    def results(name: str, *answers: str) -> None:
+        files[name] = tmp_path / f"{name}.jsonl"
+        lines = zip(lines_of(file), answers, strict=True)
+        files[name].write_text("".join(result(line, completion(answer, "length")) + "\n" for line, answer in lines))
+
+    export_batch(file, generator, questions(2), cache)
+    results("oldest", "a", "b")
+    import_batch(files["oldest"], cache)
+    export_batch(file, generator, questions(2), cache, again)
+    results("old", "<think>so</think>a b", "b c")
+    import_batch(files["old"], cache)
+    assert export_batch(file, generator, questions(2), cache, again).requests == 2
+    results("new", "a b c", "b c d")
+    both = files["old"].read_text(), files["new"].read_text()
+    for name, content in {"both in one": both, "new first": both[::-1]}.items():
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(content))
+
+    names = {"both in one, new first": ["new first"]}.get(order, order.split(", "))
+    imported = [import_batch(files[name], cache) for name in ["oldest", *names, "oldest"]]
+    assert sum(report.answered for report in imported) == 2
+    assert imported[0].known == imported[-1].known == 2
+    assert [answer.text for answer in run_requests(generator, questions(2), cache).answers] == ["a b c", "b c d"]
+    assert not cache.exported([line["custom_id"] for line in lines_of(file)])
+
+
 def test_results_of_a_lost_cache_are_kept_all_the_same(generator, cache, tmp_path):
     with ResponseCache(tmp_path / "lost.sqlite") as lost:
         export_batch(tmp_path / "requests.jsonl", generator, questions(2), lost)
