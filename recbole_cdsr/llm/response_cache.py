@@ -170,17 +170,19 @@ class ResponseCache:
                 )
             )
             keys.append((entry.key,))
-        replaced = [key for key in keys if key[0] in replacing]
         with self._file.worded("written"), self._file.writing():
-            # What was put aside before under the same key stays as well: all of it was paid for.
-            self._database.executemany(
-                "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", replaced
-            )
-            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
-            self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
+            self._put_aside([key for key in keys if key[0] in replacing])
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             for table in ("claims", "given_up", "unanswerable", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
+
+    def _put_aside(self, keys: Sequence[tuple[str]]) -> None:
+        # What was put aside before under the same key stays as well: all of it was paid for.
+        self._database.executemany(
+            "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", keys
+        )
+        self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", keys)
+        self._database.executemany("DELETE FROM answers WHERE key = ?", keys)
 
     def content(self) -> list[CacheContent]:
         """What is there, by backend, model and prompt."""
@@ -204,10 +206,13 @@ class ResponseCache:
     def take_from(self, other: str | os.PathLike[str]) -> int:
         """Add the answers of another cache, e.g. of the machine that asked another shard.
 
+        Where both have one, ours stays, unless it is of a kind that `llm_ask_again` names and theirs is not: then ours
+        is put aside as `store` does.
+
         Returns
         -------
         int
-            How many were new.
+            How many were new, or better.
 
         Raises
         ------
@@ -218,15 +223,24 @@ class ResponseCache:
             raise FeatureError(f"There is no response cache {other}.")
         with ResponseCache(other, read_only=True) as source, source._file.worded("read"):
             cursor = source._database.execute("SELECT * FROM answers")
-            before = self._count("answers")
+            taken = 0
             while rows := cursor.fetchmany(1000):
                 with self._file.worded("written"), self._file.writing():
-                    had = {row[0] for row in self._rows("answers", "key", [row[0] for row in rows])}
+                    had = self.get([row[0] for row in rows])
+                    better = [
+                        (key,)
+                        for key, *_, text, vector, prompt_tokens, completion_tokens, finish_reason, _ in rows
+                        if key in had
+                        and had[key].kinds
+                        and not _answer(text, vector, prompt_tokens, completion_tokens, finish_reason).kinds
+                    ]
+                    self._put_aside(better)
                     self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-                    new = [(row[0],) for row in rows if row[0] not in had]
+                    new = [*((row[0],) for row in rows if row[0] not in had), *better]
                     for table in ("given_up", "unanswerable", "exported"):
                         self._database.executemany(f"DELETE FROM {table} WHERE key = ?", new)
-        return self._count("answers") - before
+                    taken += len(new)
+        return taken
 
     # Who asks what
 
@@ -304,9 +318,6 @@ class ResponseCache:
             key: CacheEntry(key, backend, model, json.loads(parameters), version, json.loads(request), label)
             for key, backend, model, parameters, version, request, label in self._rows("exported", columns, keys)
         }
-
-    def _count(self, table: str) -> int:
-        return self._database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
 
     def _rows(self, table: str, columns: str, keys: Sequence[str], key: str = "key") -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):
