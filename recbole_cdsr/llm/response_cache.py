@@ -311,8 +311,17 @@ class ResponseCache:
                 [(*_filed(entry), entry.label, file, now()) for entry in entries],
             )
 
+    def note_failed_export(self, keys: Sequence[str]) -> None:
+        """Remember that requests of a batch file came back without an answer, so that none is waited for."""
+        with self._file.worded("written"), self._file.writing():
+            self._database.executemany("UPDATE exported SET file = '' WHERE key = ?", [(key,) for key in keys])
+
+    def waiting(self, keys: Sequence[str]) -> dict[str, str]:
+        """The batch files of the requests among `keys` of which no result has been imported."""
+        return {key: file for key, file in self._rows("exported", "key, file", keys) if file}
+
     def exported(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
-        """The requests among `keys` that stand in a batch file whose answer has not been imported."""
+        """The requests among `keys` that stand in a batch file and whose answer has not been imported."""
         columns = "key, backend, model, parameters, prompt_version, request, label"
         return {
             key: CacheEntry(key, backend, model, json.loads(parameters), version, json.loads(request), label)
