@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,18 @@ def test_a_decoder_llm_makes_item_features_under_its_own_name(folder, tiny_model
     assert files == ["items-tiny-last.json", "items-tiny-mean.json"]
     with pytest.raises(FeatureError, match=r"encoder\.max_tokens was 512"):
         items(settings(folder, llm_encoder_max_tokens=3, **keys))
+
+
+def test_an_edited_copy_of_the_wording_has_a_set_beside_that_of_the_packages(folder, tiny_model, tmp_path):
+    keys = {"llm_encoder_backend": "transformers", "llm_encoder": str(tiny_model)}
+    wording = (resources.files("recbole_cdsr.llm") / "prompt_files" / "item_en.yaml").read_text(encoding="utf-8")
+    own = tmp_path / "own.yaml"
+    own.write_text(wording.replace("max_chars: 100", "max_chars: 3", 1), encoding="utf-8")
+    packaged = settings(folder, **keys)
+    edited = settings(folder, prompt_files={"item": str(own)}, **keys)
+    made = [items(found).provenance["matrix_sha256"] for found in (packaged, edited)]
+    assert made[0] != made[1]
+    assert [items(found).provenance["matrix_sha256"] for found in (packaged, edited)] == made
 
 
 def test_a_service_makes_them_once(folder, service):
