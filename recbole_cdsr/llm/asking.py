@@ -34,7 +34,10 @@ class StepNotAnsweredError(Exception):
 
 @dataclass
 class Step:
-    """What came of one step: a report after asking, a plan before; what was given up, where neither says it."""
+    """What came of one step: a report after asking, a plan before; what was given up, where neither says it.
+
+    With a batch file, the files that its requests were written to.
+    """
 
     name: str
     requests: int
@@ -42,6 +45,7 @@ class Step:
     plan: RequestPlan | None = None
     stands_on_guesses: bool = False
     given_up: int = 0
+    files: tuple[Path, ...] = ()
 
 
 @dataclass
@@ -153,7 +157,7 @@ class Asking:
         refused = self.cache.unanswerable(missing)  # as a run does, the next step goes on without them
         if not refused.keys() >= set(missing):
             exported = export_batch(self.batch_file, self.generator, requests, self.cache, self.limits)
-            self.steps.append(Step(name, exported.requests))
+            self.steps.append(Step(name, exported.requests, files=exported.files))
             raise StepNotAnsweredError
         self.steps.append(Step(name, len(requests), given_up=len(refused)))
         reasons = iter(missing)

@@ -12,7 +12,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -42,20 +42,42 @@ MAX_REQUESTS = 50_000
 MAX_BYTES = 200_000_000
 _COMMIT_LINES = 500
 _UNKNOWN_PROMPT = "unknown (imported)"
+# How a file that `export_entries` wrote begins.
+_OF_REQUESTS = re.compile(rb'\{"custom_id": "([0-9a-f]{64})", "method": "POST", "url": "/')
+_BEGINNING = 200  # bytes, in which that is
 
 
 @dataclass(frozen=True)
 class BatchExport:
-    """Files that were written: their paths, the requests in them, and those the cache knew already."""
+    """Files that were written.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        All of them, in order.
+    requests, known : int
+        Requests in them; those that the cache knew already.
+    waiting : int
+        Of those in the files: exported before, with no result imported since.
+    removed : tuple of Path
+        Further files of an earlier export under the same name that had more.
+    """
 
     files: tuple[Path, ...]
     requests: int
     known: int
+    waiting: int = 0
+    removed: tuple[Path, ...] = ()
 
     def describe(self) -> str:
-        """A sentence for the log."""
-        names = ", ".join(str(file) for file in self.files) or "no file"
-        return f"{self.requests:,} requests were written to {names}; {self.known:,} are answered already."
+        """A sentence or two for the log."""
+        text = f"{self.requests:,} requests were written to {named(self.files)}; {self.known:,} are answered already."
+        return f"{text} Removed, for an earlier export wrote it: {named(self.removed)}." if self.removed else text
+
+
+def named(files: Sequence[Path]) -> str:
+    """All the files, for a sentence."""
+    return ", ".join(map(str, files)) or "no file"
 
 
 @dataclass
@@ -67,7 +89,7 @@ class BatchImport:
     lines : int
         Lines that hold anything.
     answered, known : int
-        New answers; results whose answer the cache had.
+        New answers; results whose answer the cache had, among them former ones of requests that are asked again.
     empty, truncated, refused : int
         Among the new answers.
     prompt_tokens, completion_tokens : int
@@ -130,7 +152,8 @@ def export_batch(
     Parameters
     ----------
     path
-        The file; more than 50,000 requests or 200 MB go on in `<name>-2.jsonl`, `<name>-3.jsonl`, ...
+        The file; more than 50,000 requests or 200 MB go on in `<name>-2.jsonl`, `<name>-3.jsonl`, ... Those of an
+        earlier export are replaced, and removed where there were more.
     generator
         An `OpenAIGenerator`.
     requests, cache, limits
@@ -141,7 +164,7 @@ def export_batch(
     ConfigError
         The generator is none of an OpenAI-compatible service.
     FeatureError
-        A file or the cache cannot be written.
+        A file or the cache cannot be written, or a file that is there holds something else than requests.
     """
     if not isinstance(generator, OpenAIGenerator):
         raise ConfigError(
@@ -188,32 +211,85 @@ def export_entries(
         json.dumps({"custom_id": entry.key, "method": "POST", "url": url, "body": body(entry.content)}) + "\n"
         for entry in missing
     )
-    # Noted before the file is there: results whose requests are not known could only be kept, not told from strangers'.
-    cache.note_export(missing, os.fspath(path))
-    files = _write_parts(Path(path), lines) if missing else ()
-    exported = BatchExport(files, len(missing), len(kept) - len(repeated))
+    exported = BatchExport((), len(missing), len(kept) - len(repeated))
+    if missing:
+        waiting = len(cache.waiting([entry.key for entry in missing]))
+        with _written_parts(Path(path), lines) as files:
+            left_over = _left_over(Path(path), len(files), cache)
+            # Noted before the files are there: results whose requests are not known could only be kept, not told from
+            # strangers'.
+            cache.note_export(missing, os.fspath(path))
+        exported = replace(exported, files=tuple(files), waiting=waiting, removed=tuple(left_over))
+        with _worded(Path(path)):
+            for part in left_over:
+                part.unlink()
     logging.getLogger().info(exported.describe())
+    if exported.waiting:
+        logging.getLogger().warning(
+            f"{exported.waiting:,} of the {exported.requests:,} requests were exported before, and no result of theirs "
+            "has been imported: while their batch is out, sending them once more pays for them twice."
+        )
     return exported
 
 
-def _write_parts(path: Path, lines: Iterator[str]) -> tuple[Path, ...]:
+@contextmanager
+def _written_parts(path: Path, lines: Iterator[str]) -> Iterator[list[Path]]:
+    """Write lines into as many files as they need, which are in their places when the block has ended."""
     files: list[Path] = []
     count = size = 0
+    with _worded(path), ExitStack() as open_files:
+        stream: Any = None
+        for line in lines:
+            if stream is None or count == MAX_REQUESTS or size + len(line) > MAX_BYTES:
+                files.append(_part(path, len(files) + 1))
+                _check_replaceable(files[-1])
+                files[-1].parent.mkdir(parents=True, exist_ok=True)
+                part = open_files.enter_context(replacing(files[-1]))
+                stream = open_files.enter_context(part.open("w", encoding="utf-8"))
+                count = size = 0
+            stream.write(line)
+            count, size = count + 1, size + len(line)
+        yield files
+
+
+@contextmanager
+def _worded(path: Path) -> Iterator[None]:
     try:
-        with ExitStack() as open_files:
-            stream: Any = None
-            for line in lines:
-                if stream is None or count == MAX_REQUESTS or size + len(line) > MAX_BYTES:
-                    files.append(path if not files else path.with_name(f"{path.stem}-{len(files) + 1}{path.suffix}"))
-                    files[-1].parent.mkdir(parents=True, exist_ok=True)
-                    part = open_files.enter_context(replacing(files[-1]))
-                    stream = open_files.enter_context(part.open("w", encoding="utf-8"))
-                    count = size = 0
-                stream.write(line)
-                count, size = count + 1, size + len(line)
+        yield
     except OSError as error:
         raise FeatureError(f"The batch file {path} cannot be written ({error.strerror or error}).") from None
-    return tuple(files)
+
+
+def _part(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _check_replaceable(path: Path) -> None:
+    """Nothing but requests is replaced: they can be written again, and results cost money."""
+    if path.is_file() and path.stat().st_size and _first_key(path) is None:
+        raise FeatureError(
+            f"{path} is there and is no file of requests that was written here; if it holds results, import them first "
+            "(--batch-import); then remove it, or write the requests to another file."
+        )
+
+
+def _first_key(path: Path) -> str | None:
+    """The key of the first request in a file of requests; None where it is another file."""
+    with path.open("rb") as stream:
+        begins = _OF_REQUESTS.match(stream.read(_BEGINNING))
+    return None if begins is None else begins[1].decode()
+
+
+def _left_over(path: Path, parts: int, cache: ResponseCache) -> list[Path]:
+    """What an earlier export with more parts wrote behind the last one: it would be sent with the new ones."""
+    found: list[Path] = []
+    while (part := _part(path, parts + len(found) + 1)).is_file():
+        key = _first_key(part)
+        # A file that was exported under this very name is no part of another.
+        if key is None or Path(cache.waiting([key]).get(key, path)).name == part.name:
+            break
+        found.append(part)
+    return found
 
 
 def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImport:
@@ -236,7 +312,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
         The file cannot be read, holds no result at all, or the cache cannot be written.
     """
     report = BatchImport()
-    results: dict[str, Answer | GivenUp] = {}
+    results: dict[str, list[Answer | GivenUp]] = {}
     try:
         with open(path, "rb") as stream:
             for number, line in enumerate(stream, 1):
@@ -248,8 +324,7 @@ def import_batch(path: str | os.PathLike[str], cache: ResponseCache) -> BatchImp
                     report.damaged.append(number)
                     continue
                 key, result = found
-                if not isinstance(results.get(key), Answer):  # a later error takes nothing back
-                    results[key] = result
+                results.setdefault(key, []).append(result)
                 if len(results) >= _COMMIT_LINES:
                     _keep(results, cache, report)
                     results = {}
@@ -292,15 +367,23 @@ def _result(line: bytes) -> tuple[str, Answer | GivenUp] | None:
     return key, answer if answer.answered else GivenUp(key, "", f"the batch says: {answer.error}")
 
 
-def _keep(results: Mapping[str, Answer | GivenUp], cache: ResponseCache, report: BatchImport) -> None:
+def _keep(results: Mapping[str, list[Answer | GivenUp]], cache: ResponseCache, report: BatchImport) -> None:
+    """Put results into the cache; of several of one request the first that is an answer and is new."""
     keys = list(results)
     known = cache.get(keys)
     exported = cache.exported(keys)
+    former = cache.former([key for key in known if key in exported])
     answers: list[tuple[CacheEntry, Answer]] = []
     failed: list[GivenUp] = []
-    for key, result in results.items():
+    in_vain: list[str] = []
+    for key, found in results.items():
         entry = exported.get(key)
-        if key in known and entry is None:
+        had = [known[key], *former.get(key, ())] if key in known else []
+        given = [result for result in found if isinstance(result, Answer)]
+        new = [answer for answer in given if not any(map(answer.says_the_same, had))]
+        result = next(iter([*new, *given]), found[-1])  # an error takes no answer back
+        if key in known and (entry is None or (given and not new)):
+            # An older file of results once more: of a request that was exported again, the new answer is yet to come.
             report.known += 1
         elif isinstance(result, Answer):
             if entry is None:
@@ -308,12 +391,14 @@ def _keep(results: Mapping[str, Answer | GivenUp], cache: ResponseCache, report:
                 entry = CacheEntry(key, "openai", "unknown", {}, _UNKNOWN_PROMPT, None)
             answers.append((entry, result))
         elif key in known:
-            report.in_vain += 1
+            in_vain.append(key)
         else:
             failed.append(replace(result, label=entry.label if entry else ""))
     cache.store(answers, replacing=known)  # what was exported although it is known is wanted anew
     cache.give_up(failed)
+    cache.note_failed_export([*(entry.key for entry in failed), *in_vain])
     report.failed += failed
+    report.in_vain += len(in_vain)
     for _, answer in answers:
         report.answered += 1
         report.refused += answer.refused

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from recbole_cdsr.errors import FeatureError
-from recbole_cdsr.llm.prompts import packaged_prompts, read_prompt_file
+from recbole_cdsr.llm.prompts import prompt_version, read_prompt_file
 
 LANGUAGES = ("en", "zh")
 ORDERS = ("oldest_first", "newest_first")
@@ -61,7 +60,7 @@ class ChatPrompt:
     task : str
         Key of `TASKS`.
     version : str
-        `<name>-<version>`, and for a file of the user's the first digits of its SHA-256 behind it.
+        `prompt_version` of the prompt file.
     language : str
         Of the wording, e.g. `en`.
     messages : tuple of (role, content)
@@ -144,12 +143,7 @@ def load_chat_prompt(task: str, language: str = "en", file: str | None = None) -
     """
     name = file or f"{TASKS[task].file}_{language}"
     content = read_prompt_file(name)
-    version = f"{content['name']}-{content['version']}"
-    if name not in packaged_prompts():
-        # Nobody remembers to raise the number in a file that is being tried out.
-        digest = hashlib.sha256(repr(sorted(content.items())).encode("utf-8", "surrogatepass")).hexdigest()
-        version += f"-{digest[:8]}"
-    return _checked(task, name, version, content)
+    return _checked(task, name, prompt_version(name, content), content)
 
 
 def _checked(task: str, name: str, version: str, content: Mapping[str, Any]) -> ChatPrompt:

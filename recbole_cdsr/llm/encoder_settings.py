@@ -154,6 +154,8 @@ class EncoderSettings:
         from recbole_cdsr.llm.local_models import locate_model
 
         named = {"name": self.name, "pooling": self.pooling, "max_tokens": self.max_tokens}
+        if self.shared.dtype != "auto":  # which is another on another machine
+            named["dtype"] = self.shared.dtype
         try:
             identity = locate_model("llm_encoder", str(self.encoder), download=False).identity()
         except EncoderNotFoundError:

@@ -15,7 +15,7 @@ from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import ConfigError, FeatureError
 from recbole_cdsr.llm import store
 from recbole_cdsr.llm.asking import Asking, StepNotAnsweredError, asking_for
-from recbole_cdsr.llm.batch_files import import_batch
+from recbole_cdsr.llm.batch_files import import_batch, named
 from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.generator_settings import GeneratorSettings
 from recbole_cdsr.llm.item_features import item_set_name, read_items
@@ -173,8 +173,8 @@ def ask_only(config: Any, dataset: Any, wanted: Sequence[str], shard: str | None
             except StepNotAnsweredError:
                 step = asking.steps[-1]
                 lines.append(
-                    f"{step.name}: {step.requests:,} requests were written to {file}; take their results in with "
-                    "--batch-import=FILE, and the same command goes on from there"
+                    f"{step.name}: {step.requests:,} requests were written to {named(step.files)}; take their results "
+                    "in with --batch-import=FILE, and the same command goes on from there"
                 )
                 continue
             where = f"shard {part} of the users" if part is not None else "all users"

@@ -90,6 +90,14 @@ class Answer:
         """Which of the kinds that `llm_ask_again` names it is."""
         return {kind for kind in ("empty", "truncated", "refused") if getattr(self, kind)}
 
+    def says_the_same(self, other: Answer) -> bool:
+        """Whether another answer is this one, as far as features see."""
+        if spoken(self).text != spoken(other).text or self.finish_reason != other.finish_reason:
+            return False
+        if self.vector is None or other.vector is None:
+            return self.vector is other.vector
+        return np.array_equal(self.vector, other.vector)
+
 
 class RetryLaterError(CDSRError):
     """The backend cannot answer now and may later: too many requests, a server's fault, a time-out.

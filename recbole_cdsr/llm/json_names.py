@@ -9,9 +9,11 @@ from typing import Any
 
 _NAME_KEYS = ("name", "title", "item", "product", "item_name", "product_name", "商品", "名称")
 _BEGIN = re.compile(r"[\[{]\s*[\"\[{]")
-_PIECE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A text that breaks off is one piece as well, for its quotes are no beginnings to look for an end from.
+_PIECE = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|(?P<broken>\\?\Z))|[\[\]{}]', re.DOTALL)
 _CLOSING = {"[": "]", "{": "}"}
 _MOST_TRIED = 100  # places where a broken value may be cut, from its end
+_DEEPEST = 20  # brackets within each other; names stand in a few
 
 
 def names_in_json(text: str) -> tuple[list[str] | None, bool]:
@@ -50,6 +52,8 @@ def _up_to_the_break(text: str) -> Any:
     cuts: list[tuple[int, str]] = []  # where a piece ends, and what closes all that is open there
     for piece in _PIECE.finditer(text):
         sign = piece[0]
+        if piece["broken"] is not None or len(open_ones) > _DEEPEST:
+            break
         if sign in _CLOSING:
             open_ones.append(_CLOSING[sign])
             continue

@@ -15,6 +15,7 @@ from recbole_cdsr.llm.json_names import names_in_json
 
 LONGEST_NAME = 300
 _LONG_LINE = 160
+_LONGEST_RAW = 5000  # of what is listed, with its links and explanation
 
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
@@ -30,9 +31,11 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 _BULLET = re.compile(r"^\s*(?:>\s*)?(?:[-+•‣◦▪●○·*–—]|→|✓|✔)\s+(?:\[[ xX]\]\s+)?(?P<text>.*)$")
-_LIST_TAG = re.compile(r"<li\b[^>]*>", re.IGNORECASE)
-_BREAK_TAG = re.compile(r"<br\b[^>]*>|</(?:li|p|div|h[1-6])\s*>", re.IGNORECASE)
-_TAG = re.compile(r"</?(?:ol|ul|li|br|p|div|span|b|i|em|strong|h[1-6])\b[^>]*>", re.IGNORECASE)
+_LIST_TAG = re.compile(r"<li\b[^<>]*>", re.IGNORECASE)
+_BREAK_TAG = re.compile(r"<br\b[^<>]*>|</(?:li|p|div|h[1-6])\s*>", re.IGNORECASE)
+_TAG = re.compile(r"</?(?:ol|ul|li|br|p|div|span|b|i|em|strong|h[1-6])\b[^<>]*>", re.IGNORECASE)
+_BLANKS = re.compile(r"[^\S\n]{2,}")
+_BLANK_LINES = re.compile(r"\n\s*\n")
 _OTHER_MARKS = (
     ("abcdefghijklmnopqrst", re.compile(r"^\s*\(?(?P<mark>[A-Za-z])[.):]\s+(?P<text>\S.*)$")),
     (
@@ -47,7 +50,8 @@ _LABEL = re.compile(
 )
 _LINK = re.compile(r"!?\[([^\]]+)\]\([^)]*\)")
 _QUOTED = re.compile(r"[\"“「《][^\"”」》]+[\"”」》]")
-_QUOTED_ROW = re.compile(rf"(?:{_QUOTED.pattern}\s*(?:[,;、，；]|and|和)?\s*){{2,}}\.?")
+# There is one way only to divide the blanks between two names: with two, long rows that are none would take for ever.
+_QUOTED_ROW = re.compile(rf"(?:{_QUOTED.pattern}\s*(?:(?:[,;、，；]|and|和)\s*)?){{2,}}\.?")
 _TABLE_RULE = re.compile(r"^[\s|:+-]+$")
 _NAME_COLUMN = re.compile(r"name|title|item|product|recommend|名|商品|推荐", re.IGNORECASE)
 _NOTHING = frozenset({"n/a", "na", "none", "null", "nil", "unknown", "...", "…", "无", "没有", "name", "item", "title"})
@@ -96,12 +100,16 @@ def item_names(answer: str | None, max_names: int | None = None, truncated: bool
 
 
 def visible_text(answer: str) -> str:
-    """An answer without thoughts, fences and characters that no file could hold."""
+    """An answer without thoughts, fences, rows of blanks and characters that no file could hold."""
     text = answer.encode("utf-8", "ignore").decode("utf-8")
     text = _THOUGHT_END.sub("", _THOUGHT.sub("", text))
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     text = "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN)
     text = _TAG.sub("", _BREAK_TAG.sub("\n", _LIST_TAG.sub("\n- ", text)))
+    # A model that got stuck writes thousands of them, and patterns try each as a beginning. A tab stays one: within its
+    # texts JSON has none.
+    text = _BLANKS.sub(lambda row: "\t" if "\t" in row[0] else " ", text)
+    text = _BLANK_LINES.sub("\n", text)
     return _FENCE.sub("", text).strip()
 
 
@@ -214,7 +222,7 @@ def _is_heading(text: str) -> bool:
 
 def _cleaned(raw: str) -> str:
     """A name without markup, quotes, label, and the explanation behind it where it can be told."""
-    text = _LINK.sub(r"\1", " ".join(raw.split()))
+    text = _LINK.sub(r"\1", " ".join(raw.split())[:_LONGEST_RAW])
     for _ in range(3):  # quotes in bold, bold in quotes, labels in either
         text = _unquoted(_emphasised(_LABEL.sub("", text)))
     if len(text) > _LONG_LINE:  # a title and a sentence about it

@@ -17,6 +17,7 @@ from recbole_cdsr.llm.item_features import expected_encoder, said
 from recbole_cdsr.llm.item_table import ItemTable
 from recbole_cdsr.llm.kept_vectors import KeptVectors
 from recbole_cdsr.llm.profile_llm import encoded_texts, llm_profiles
+from recbole_cdsr.llm.prompts import item_titles
 from recbole_cdsr.llm.settings import FeatureSettings
 
 _HOW = {
@@ -65,12 +66,15 @@ def _extractive_profiles(
     with_text = settings.profile_encoding == "text"
     made_with = source.provenance
     encoder = expected_encoder(settings.encoder, made_with) if with_text else dict(made_with["encoder"])
+    # Vectors that were made here know the titles by what they were made from; those of the user's own know nothing.
+    titles = item_titles(items.frame, items.prompt) if with_text and settings.item_features_file is not None else None
     how = {
         "how": _HOW[settings.profile_encoding],
         "profiler": profiles.profiler_settings(settings.profile_clusters),
         "made_of_items": {
             "matrix_sha256": source.provenance["matrix_sha256"],
             "permute_seed": settings.permute_seed,
+            **({} if titles is None else {"titles_sha256": store.hash_strings(titles)}),
         },
     }
     made_from = {

@@ -7,6 +7,7 @@ of `item_en` are those of the LLM4CDSR release: titles and attributes 100 charac
 
 from __future__ import annotations
 
+import hashlib
 import html
 import logging
 import unicodedata
@@ -44,7 +45,7 @@ class ItemPrompt:
     Attributes
     ----------
     version : str
-        `<name>-<version>` of the prompt file; stored with every feature set made from it.
+        `prompt_version` of the prompt file; stored with every feature set made from it.
     fields : tuple of PromptField
         Attributes in the order of the text.
     other : PromptField or None
@@ -96,6 +97,16 @@ def packaged_prompts() -> tuple[str, ...]:
     return tuple(sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")))
 
 
+def prompt_version(name_or_path: str, content: Mapping[str, Any]) -> str:
+    """`<name>-<version>` of a prompt file, and for one of the user's the first digits of its SHA-256 behind it."""
+    version = f"{content['name']}-{content['version']}"
+    if name_or_path in packaged_prompts():
+        return version
+    # Nobody remembers to raise the number in a file that is being tried out.
+    digest = hashlib.sha256(repr(sorted(content.items())).encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{version}-{digest[:8]}"
+
+
 def load_item_prompt(name_or_path: str = DEFAULT_ITEM_PROMPT) -> ItemPrompt:
     """Load an item prompt; see `prompt_files/item_en.yaml` for the format.
 
@@ -119,7 +130,7 @@ def _item_prompt(name_or_path: str) -> ItemPrompt:
     try:
         other = content.get("other")
         return ItemPrompt(
-            version=f"{content['name']}-{content['version']}",
+            version=prompt_version(name_or_path, content),
             language=str(content.get("language", "")),
             fields=tuple(_field(entry["columns"], entry) for entry in content["fields"]),
             other=_field((), other) if other else None,

@@ -173,7 +173,7 @@ def plan_entries(
         known=len(known),
         not_in_shard=len(absent) - len(missing),
         missing=len(missing),
-        in_batch_files=len(cache.exported([entry.key for entry in missing])),
+        in_batch_files=len(cache.waiting([entry.key for entry in missing])),
         prompt_tokens=prompt_tokens,
         estimated=counter.estimates,
         usual_completion_tokens=usual,

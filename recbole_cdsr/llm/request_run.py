@@ -100,7 +100,7 @@ class Run:
                 if answer is not None:
                     self._former[key] = answer
         self._outdated = self.cache.dates(list(self._former))
-        waiting = self.cache.exported([entry.key for entry in missing])
+        waiting = self.cache.waiting([entry.key for entry in missing])
         if waiting:
             logging.getLogger().warning(
                 f"{len(waiting):,} of the requests stand in a batch file whose results have not been imported, and "

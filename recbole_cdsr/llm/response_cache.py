@@ -131,23 +131,15 @@ class ResponseCache:
 
         Whoever reads kept answers sees the same text, so that questions made of them have the same keys.
         """
-        columns = "key, text, vector, prompt_tokens, completion_tokens, finish_reason"
-        return {
-            key: spoken(
-                Answer(
-                    text,
-                    prompt_tokens,
-                    completion_tokens,
-                    finish_reason,
-                    _WITHHELD if finish_reason == "content_filter" and text is None else None,
-                    cached=True,
-                    vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
-                )
-            )
-            for key, text, vector, prompt_tokens, completion_tokens, finish_reason in self._rows(
-                "answers", columns, keys
-            )
-        }
+        return {key: _answer(*row) for key, *row in self._rows("answers", f"key, {_ANSWER_COLUMNS}", keys)}
+
+    def former(self, keys: Sequence[str]) -> dict[str, list[Answer]]:
+        """The answers that were put aside for newer ones, by key, as `get` gives those that count."""
+        found: dict[str, list[Answer]] = {}
+        of_former = "substr(key, 1, 64)"  # behind it stands when it was replaced, if another was later
+        for key, *row in self._rows("former", f"{of_former}, {_ANSWER_COLUMNS}", keys, of_former):
+            found.setdefault(key, []).append(_answer(*row))
+        return found
 
     def dates(self, keys: Sequence[str]) -> dict[str, str]:
         """When each of the answers there are was stored."""
@@ -178,17 +170,19 @@ class ResponseCache:
                 )
             )
             keys.append((entry.key,))
-        replaced = [key for key in keys if key[0] in replacing]
         with self._file.worded("written"), self._file.writing():
-            # What was put aside before under the same key stays as well: all of it was paid for.
-            self._database.executemany(
-                "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", replaced
-            )
-            self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", replaced)
-            self._database.executemany("DELETE FROM answers WHERE key = ?", replaced)
+            self._put_aside([key for key in keys if key[0] in replacing])
             self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
             for table in ("claims", "given_up", "unanswerable", "exported"):
                 self._database.executemany(f"DELETE FROM {table} WHERE key = ?", keys)
+
+    def _put_aside(self, keys: Sequence[tuple[str]]) -> None:
+        # What was put aside before under the same key stays as well: all of it was paid for.
+        self._database.executemany(
+            "UPDATE OR REPLACE former SET key = key || ' of ' || date || ' ' || rowid WHERE key = ?", keys
+        )
+        self._database.executemany("INSERT OR REPLACE INTO former SELECT * FROM answers WHERE key = ?", keys)
+        self._database.executemany("DELETE FROM answers WHERE key = ?", keys)
 
     def content(self) -> list[CacheContent]:
         """What is there, by backend, model and prompt."""
@@ -212,10 +206,13 @@ class ResponseCache:
     def take_from(self, other: str | os.PathLike[str]) -> int:
         """Add the answers of another cache, e.g. of the machine that asked another shard.
 
+        Where both have one, ours stays, unless it is of a kind that `llm_ask_again` names and theirs is not: then ours
+        is put aside as `store` does.
+
         Returns
         -------
         int
-            How many were new.
+            How many were new, or better.
 
         Raises
         ------
@@ -226,15 +223,24 @@ class ResponseCache:
             raise FeatureError(f"There is no response cache {other}.")
         with ResponseCache(other, read_only=True) as source, source._file.worded("read"):
             cursor = source._database.execute("SELECT * FROM answers")
-            before = self._count("answers")
+            taken = 0
             while rows := cursor.fetchmany(1000):
                 with self._file.worded("written"), self._file.writing():
-                    had = {row[0] for row in self._rows("answers", "key", [row[0] for row in rows])}
+                    had = self.get([row[0] for row in rows])
+                    better = [
+                        (key,)
+                        for key, *_, text, vector, prompt_tokens, completion_tokens, finish_reason, _ in rows
+                        if key in had
+                        and had[key].kinds
+                        and not _answer(text, vector, prompt_tokens, completion_tokens, finish_reason).kinds
+                    ]
+                    self._put_aside(better)
                     self._database.executemany("INSERT OR IGNORE INTO answers VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", rows)
-                    new = [(row[0],) for row in rows if row[0] not in had]
+                    new = [*((row[0],) for row in rows if row[0] not in had), *better]
                     for table in ("given_up", "unanswerable", "exported"):
                         self._database.executemany(f"DELETE FROM {table} WHERE key = ?", new)
-        return self._count("answers") - before
+                    taken += len(new)
+        return taken
 
     # Who asks what
 
@@ -305,25 +311,54 @@ class ResponseCache:
                 [(*_filed(entry), entry.label, file, now()) for entry in entries],
             )
 
+    def note_failed_export(self, keys: Sequence[str]) -> None:
+        """Remember that requests of a batch file came back without an answer, so that none is waited for."""
+        with self._file.worded("written"), self._file.writing():
+            self._database.executemany("UPDATE exported SET file = '' WHERE key = ?", [(key,) for key in keys])
+
+    def waiting(self, keys: Sequence[str]) -> dict[str, str]:
+        """The batch files of the requests among `keys` of which no result has been imported."""
+        return {key: file for key, file in self._rows("exported", "key, file", keys) if file}
+
     def exported(self, keys: Sequence[str]) -> dict[str, CacheEntry]:
-        """The requests among `keys` that stand in a batch file whose answer has not been imported."""
+        """The requests among `keys` that stand in a batch file and whose answer has not been imported."""
         columns = "key, backend, model, parameters, prompt_version, request, label"
         return {
             key: CacheEntry(key, backend, model, json.loads(parameters), version, json.loads(request), label)
             for key, backend, model, parameters, version, request, label in self._rows("exported", columns, keys)
         }
 
-    def _count(self, table: str) -> int:
-        return self._database.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
-
-    def _rows(self, table: str, columns: str, keys: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, table: str, columns: str, keys: Sequence[str], key: str = "key") -> Iterator[tuple[Any, ...]]:
         for start in range(0, len(keys), _CHUNK):
             chunk = keys[start : start + _CHUNK]
             marks = ",".join("?" * len(chunk))
-            yield from self._database.execute(f"SELECT {columns} FROM {table} WHERE key IN ({marks})", chunk).fetchall()
+            query = f"SELECT {columns} FROM {table} WHERE {key} IN ({marks})"
+            yield from self._database.execute(query, chunk).fetchall()
 
 
+_ANSWER_COLUMNS = "text, vector, prompt_tokens, completion_tokens, finish_reason"
 _WITHHELD = "withheld by a content filter"
+
+
+def _answer(
+    text: str | None,
+    vector: bytes | None,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    finish_reason: str | None,
+) -> Answer:
+    """The answer in the columns `_ANSWER_COLUMNS` of a row."""
+    return spoken(
+        Answer(
+            text,
+            prompt_tokens,
+            completion_tokens,
+            finish_reason,
+            _WITHHELD if finish_reason == "content_filter" and text is None else None,
+            cached=True,
+            vector=None if vector is None else np.frombuffer(vector, dtype="<f4"),
+        )
+    )
 
 
 def _filed(entry: CacheEntry) -> tuple[str, ...]:

@@ -116,6 +116,38 @@ def test_what_is_exported_again_keeps_its_former_answer_until_there_is_a_new_one
     assert import_batch(results, cache).known == 1  # the very same results once more
 
 
+@pytest.mark.parametrize("order", ["old, new", "new, old", "old, new, old", "both in one", "both in one, new first"])
+def test_an_older_file_of_results_is_not_taken_for_the_answers_that_are_asked_again(generator, cache, tmp_path, order):
+    file = tmp_path / "requests.jsonl"
+    again = RequestLimits(ask_again=frozenset({"truncated"}))
+    files: dict[str, Path] = {}
+
+    def results(name: str, *answers: str) -> None:
+        files[name] = tmp_path / f"{name}.jsonl"
+        lines = zip(lines_of(file), answers, strict=True)
+        files[name].write_text("".join(result(line, completion(answer, "length")) + "\n" for line, answer in lines))
+
+    export_batch(file, generator, questions(2), cache)
+    results("oldest", "a", "b")
+    import_batch(files["oldest"], cache)
+    export_batch(file, generator, questions(2), cache, again)
+    results("old", "<think>so</think>a b", "b c")
+    import_batch(files["old"], cache)
+    assert export_batch(file, generator, questions(2), cache, again).requests == 2
+    results("new", "a b c", "b c d")
+    both = files["old"].read_text(), files["new"].read_text()
+    for name, content in {"both in one": both, "new first": both[::-1]}.items():
+        files[name] = tmp_path / f"{name}.jsonl"
+        files[name].write_text("".join(content))
+
+    names = {"both in one, new first": ["new first"]}.get(order, order.split(", "))
+    imported = [import_batch(files[name], cache) for name in ["oldest", *names, "oldest"]]
+    assert sum(report.answered for report in imported) == 2
+    assert imported[0].known == imported[-1].known == 2
+    assert [answer.text for answer in run_requests(generator, questions(2), cache).answers] == ["a b c", "b c d"]
+    assert not cache.exported([line["custom_id"] for line in lines_of(file)])
+
+
 def test_results_of_a_lost_cache_are_kept_all_the_same(generator, cache, tmp_path):
     with ResponseCache(tmp_path / "lost.sqlite") as lost:
         export_batch(tmp_path / "requests.jsonl", generator, questions(2), lost)
@@ -141,6 +173,67 @@ def test_more_than_a_file_may_hold_goes_on_in_another(generator, cache, tmp_path
     assert len(exported.files) > 1
     assert all(file.stat().st_size <= 500 for file in exported.files)
     assert sum(len(lines_of(file)) for file in exported.files) == 4
+
+
+def test_a_smaller_export_leaves_no_file_of_a_larger_one_behind(generator, cache, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(batch_files, "MAX_REQUESTS", 2)
+    caplog.set_level("INFO")
+    export_batch(tmp_path / "r.jsonl", generator, questions(8), cache)
+    (tmp_path / "r-3-notes.jsonl").write_text("mine")
+    exported = export_batch(tmp_path / "r.jsonl", generator, questions(3), cache)
+    assert [file.name for file in exported.files] == ["r.jsonl", "r-2.jsonl"]
+    assert [file.name for file in exported.removed] == ["r-3.jsonl", "r-4.jsonl"]
+    assert sorted(file.name for file in tmp_path.glob("*.jsonl")) == ["r-2.jsonl", "r-3-notes.jsonl", "r.jsonl"]
+    assert (
+        f"Removed, for an earlier export wrote it: {tmp_path / 'r-3.jsonl'}, {tmp_path / 'r-4.jsonl'}." in caplog.text
+    )
+
+
+@pytest.mark.parametrize("kept", ["results", "exported"])
+def test_a_numbered_file_that_is_no_part_of_the_export_stays(generator, cache, tmp_path, kept):
+    file = tmp_path / "r-2.jsonl"
+    if kept == "results":
+        file.write_text('{"id": "batch_req_1"}\n')
+    else:
+        export_batch(file, generator, questions(5)[3:], cache)
+    before = file.read_text()
+    assert export_batch(tmp_path / "r.jsonl", generator, questions(3), cache).removed == ()
+    assert file.read_text() == before
+
+
+def test_requests_that_are_out_already_are_exported_with_a_warning(generator, cache, tmp_path, caplog):
+    file, results = tmp_path / "requests.jsonl", tmp_path / "results.jsonl"
+    assert export_batch(file, generator, questions(3), cache).waiting == 0
+    assert "before" not in caplog.text
+    assert export_batch(file, generator, questions(5), cache).waiting == 3
+    assert "3 of the 5 requests were exported before" in caplog.text
+    caplog.clear()
+    lines = lines_of(file)
+    failed = [result(line, {"error": {"message": "oops"}}, 500) for line in lines[1:]]
+    results.write_text("\n".join([result(lines[0]), *failed]))
+    import_batch(results, cache)
+    assert export_batch(file, generator, questions(5), cache).requests == 4
+    run_requests(generator, questions(2), cache)
+    assert "before" not in caplog.text  # they came back
+    assert caplog.text.count("stand in a batch file") == 1  # since they were exported once more
+    assert export_batch(file, generator, questions(5), cache).waiting == 3
+
+
+@pytest.mark.parametrize("name", ["r.jsonl", "r-2.jsonl"])
+@pytest.mark.parametrize("content", ["results", "text", "bytes"])
+def test_a_file_that_holds_no_requests_is_not_replaced(generator, cache, tmp_path, monkeypatch, name, content):
+    monkeypatch.setattr(batch_files, "MAX_REQUESTS", 2)
+    export_batch(tmp_path / "elsewhere.jsonl", generator, questions(1), cache)
+    (line,) = lines_of(tmp_path / "elsewhere.jsonl")
+    written = {"results": result(line).encode(), "text": b"mine\n", "bytes": b"\xff\x00"}[content]
+    (tmp_path / name).write_bytes(written)
+    with pytest.raises(FeatureError, match=rf"{name} is there and is no file of requests"):
+        export_batch(tmp_path / "r.jsonl", generator, questions(3), cache)
+    assert (tmp_path / name).read_bytes() == written
+    assert sorted(file.name for file in tmp_path.glob("r*")) == [name]
+    assert set(cache.exported([request_key(generator, request) for request in questions(3)])) == {line["custom_id"]}
+    (tmp_path / name).write_bytes(b"")  # whose content nobody misses
+    assert export_batch(tmp_path / "r.jsonl", generator, questions(3), cache).requests == 3
 
 
 def test_shards_export_their_own_part(generator, cache, tmp_path):

@@ -139,6 +139,26 @@ def test_profile_texts_can_be_encoded_instead(encoder, folder):
     assert not features.profiles[data.tokens["user_id"].index("dora")].any()
 
 
+def test_profile_texts_follow_the_titles_whoever_made_the_item_features(encoder, folder, given):
+    keys = config(folder, profile_encoding="text", profile_clusters=1, item_features_file="given.npy")
+    before = build_llm_features(keys, dataset())
+    write_items(folder, TITLES | {"food": [title.replace("Olive", "Palm") for title in TITLES["food"]]})
+    after = build_llm_features(keys, dataset())
+    cid = dataset().tokens["user_id"].index("cid")
+    for features, title in ((before, "Olive oil"), (after, "Palm oil")):
+        np.testing.assert_allclose(features.profiles[cid], encoder.encode([f"Interests: {title}"])[0], atol=1e-5)
+    write_items(folder, TITLES)
+    np.testing.assert_array_equal(build_llm_features(keys, dataset(order_seed=1)).profiles, before.profiles)
+    assert len(list((folder / "features").glob("profiles-*.json"))) == 2
+
+
+@pytest.mark.parametrize("keys", [{"item_features_file": "given.npy"}, {"profile_encoding": "text"}])
+def test_titles_are_said_of_such_profiles_only(encoder, folder, given, keys):
+    """Sets that were stored before there were titles in their names are used further."""
+    made_of = build_llm_features(config(folder, **keys), dataset()).provenance["profiles"]["made_of_items"]
+    assert set(made_of) == {"matrix_sha256", "permute_seed"}
+
+
 def test_default_encoder_warns_of_chinese_text(encoder, folder, caplog):
     write_items(folder, {domain: ["霸王别姬"] * len(of) for domain, of in TITLES.items()})
     build_llm_features(config(folder, use_profiles=False), dataset())

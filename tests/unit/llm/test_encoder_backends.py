@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from recbole_cdsr.llm.item_features import encoded_items, read_items
 from recbole_cdsr.llm.settings import FeatureSettings
 
 from .service import Reply, vector_of, well_behaved
+from .tiny_model import save_tiny_model
 
 TITLES = ["Green tea", "Black tea", "Cordless drill", "Hammer", "Green tea"]
 
@@ -44,6 +47,31 @@ def test_a_decoder_llm_makes_item_features_under_its_own_name(folder, tiny_model
     assert files == ["items-tiny-last.json", "items-tiny-mean.json"]
     with pytest.raises(FeatureError, match=r"encoder\.max_tokens was 512"):
         items(settings(folder, llm_encoder_max_tokens=3, **keys))
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["here", "gone"])
+def test_the_number_format_is_compared_where_it_is_named(folder, tmp_path, gone):
+    model = save_tiny_model(tmp_path / "models" / "tiny")
+    keys = {"llm_encoder_backend": "transformers", "llm_encoder": str(model)}
+    made = items(settings(folder, llm_dtype="bfloat16", **keys))
+    if gone:
+        shutil.rmtree(model)
+    for dtype in ("bfloat16", "auto"):
+        np.testing.assert_array_equal(items(settings(folder, llm_dtype=dtype, **keys)).matrix, made.matrix)
+    with pytest.raises(FeatureError, match=r"encoder\.dtype was bfloat16 when it was made and is float32 now"):
+        items(settings(folder, llm_dtype="float32", **keys))
+
+
+def test_an_edited_copy_of_the_wording_has_a_set_beside_that_of_the_packages(folder, tiny_model, tmp_path):
+    keys = {"llm_encoder_backend": "transformers", "llm_encoder": str(tiny_model)}
+    wording = (resources.files("recbole_cdsr.llm") / "prompt_files" / "item_en.yaml").read_text(encoding="utf-8")
+    own = tmp_path / "own.yaml"
+    own.write_text(wording.replace("max_chars: 100", "max_chars: 3", 1), encoding="utf-8")
+    packaged = settings(folder, **keys)
+    edited = settings(folder, prompt_files={"item": str(own)}, **keys)
+    made = [items(found).provenance["matrix_sha256"] for found in (packaged, edited)]
+    assert made[0] != made[1]
+    assert [items(found).provenance["matrix_sha256"] for found in (packaged, edited)] == made
 
 
 def test_a_service_makes_them_once(folder, service):

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from recbole_cdsr.llm import batch_files
+
 from .feature_dataset import llm
 from .service import completion
 
@@ -55,6 +57,14 @@ def test_the_second_step_of_a_batch_is_what_a_build_would_ask(features, data, tm
     assert "pseudo items, all steps: 0 requests to ask" in features("build", *keys, "--dry-run")
     assert "pseudo items: LLM m (3 examples); 40 single-domain" in features("build", *keys)
     assert not service.requests
+
+
+def test_all_files_of_requests_are_named(features, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_files, "MAX_REQUESTS", 15)
+    keys = llm("http://127.0.0.1:9/v1", "--what=pseudo")  # nobody listens there
+    said = features("build", *keys, "--batch-export", str(tmp_path / "r.jsonl"))
+    files = ", ".join(str(tmp_path / name) for name in ("r.jsonl", "r-2.jsonl", "r-3.jsonl"))
+    assert f"40 requests were written to {files};" in said
 
 
 REFUSED = {"status_code": 400, "body": {"error": {"message": "maximum context length is 8"}}}

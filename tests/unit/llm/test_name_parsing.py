@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 
 import pytest
 from hypothesis import assume, given, settings
@@ -209,3 +210,41 @@ def test_a_title_with_a_sentence_behind_it_is_the_title():
     sentence = "because people who choose good things for their kitchen tend to like this one " * 3
     assert item_names(f"1. Red Lamp - {sentence}\n2. Blue Lamp") == ["Red Lamp", "Blue Lamp"]
     assert len(item_names("1. " + "x" * 1000)[0]) == LONGEST_NAME
+
+
+@pytest.mark.parametrize("mark", ["", ", ", "、", " and ", "; "])
+def test_a_row_of_quoted_names_is_divided(mark):
+    assert item_names(f'"Kettle"{mark} "Teapot"{mark}"Cup".') == ["Kettle", "Teapot", "Cup"]
+
+
+STUCK = {
+    "quoted row": '"Kettle" ' * 60 + '"Ket',
+    "titles": "《茶》 " * 60 + "等等",
+    "blanks": f"Kettle\n{' ' * 50_000}Teapot",
+    "blanks behind a number": f"1{' ' * 50_000}Kettle",
+    "lines": "Kettle" + "\n" * 50_000 + "Teapot",
+    "blank lines": " \n" * 50_000 + "Kettle",
+    "brackets": f"1. {'[' * 50_000}\n2. Kettle",
+    "links": f"1. {'[a](' * 50_000}\n2. Kettle",
+    "tags": "<li " * 50_000,
+    "other tags": "</p " * 50_000,
+    "quotes in JSON": '["Kettle", "' + '\\"' * 50_000,
+    "lists in JSON": '["Kettle"' * 50_000,
+    "lists in lists in JSON": "[" * 50_000 + '"Kettle"' * 50_000,
+    "objects in JSON": '{"name":' * 50_000,
+}
+
+
+def _too_slow(*_: object) -> None:
+    raise TimeoutError
+
+
+@pytest.mark.parametrize("answer", STUCK.values(), ids=STUCK)
+def test_an_answer_of_a_model_that_got_stuck_is_read_in_no_time(answer):
+    former = signal.signal(signal.SIGVTALRM, _too_slow)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 1.5)  # seconds of this process: what else the machine does is not counted
+    try:
+        item_names(answer)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, former)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
+from importlib import resources
 
 import pandas as pd
 import pytest
@@ -91,8 +93,22 @@ def test_an_own_prompt_file_with_another_wording(tmp_path):
         encoding="utf-8",
     )
     prompt = load_item_prompt(str(own))
-    assert prompt.version == "own-3"
+    assert re.fullmatch("own-3-[0-9a-f]{8}", prompt.version)
     assert item_texts(frame(title=["abc", ""], brand=["x", "y"]), prompt) == ["<ab>", "nothing"]
+
+
+@pytest.mark.parametrize("name", ["item_en", "item_zh", "item_lecdsr_en"])
+def test_an_edited_copy_of_a_packaged_prompt_is_another_version(tmp_path, name):
+    packaged = load_item_prompt(name)
+    assert packaged.version == f"{name}-1"  # stored sets say so
+    text = (resources.files("recbole_cdsr.llm") / "prompt_files" / f"{name}.yaml").read_text(encoding="utf-8")
+    versions = {packaged.version}
+    for number, separator in enumerate([" | ", " / "]):
+        copy = tmp_path / f"{number}.yaml"
+        copy.write_text(re.sub("(?m)^separator:.*$", f'separator: "{separator}"', text), encoding="utf-8")
+        assert load_item_prompt(str(copy)).separator == separator
+        versions.add(load_item_prompt(str(copy)).version)
+    assert len(versions) == 3
 
 
 @pytest.mark.parametrize(

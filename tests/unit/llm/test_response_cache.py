@@ -177,6 +177,34 @@ def test_caches_of_several_machines_become_one(path, tmp_path):
             cache.take_from(tmp_path / "nowhere.sqlite")
 
 
+BAD = [
+    Answer("cut", 1, 1, "length"),
+    Answer(" "),
+    Answer("<think>so"),
+    Answer(None, 1, 0, "content_filter", "withheld"),
+]
+
+
+@pytest.mark.parametrize("bad", BAD, ids=["truncated", "blank", "thoughts only", "withheld"])
+def test_of_two_caches_the_answer_that_needs_not_be_asked_again_counts_in_both(path, tmp_path, bad):
+    other = tmp_path / "other.sqlite"
+    good = Answer("good", 1, 1, "stop")
+    with ResponseCache(path) as cache, ResponseCache(other) as far:
+        cache.store([(A, bad), (B, good), (C, bad)])
+        far.store([(A, good), (B, bad), (C, Answer("cut elsewhere", 1, 1, "length"))])
+        cache.note_export([A, B, C], "requests.jsonl")
+        assert [cache.take_from(other) for _ in range(2)] == [1, 0]
+        assert [far.take_from(path) for _ in range(2)] == [1, 0]
+        assert [cache.get(KEYS)[key].text for key in KEYS[:2]] == ["good", "good"]
+        assert [far.get(KEYS)[key].text for key in KEYS[:2]] == ["good", "good"]
+        assert cache.get([C.key])[C.key].says_the_same(bad)
+        assert far.get([C.key])[C.key].text == "cut elsewhere"
+        assert {key: len(answers) for key, answers in cache.former(KEYS).items()} == {A.key: 1}
+        assert cache.former(KEYS)[A.key][0].says_the_same(bad)
+        assert far.former(KEYS)[B.key][0].says_the_same(bad)
+        assert set(cache.exported(KEYS)) == {B.key, C.key}
+
+
 STORE_AND_DIE = """
 import os, sys
 from recbole_cdsr.llm.generator import Answer
