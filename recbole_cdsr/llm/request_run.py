@@ -68,7 +68,7 @@ class Run:
         self._entries = distinct
         self._spending = current_spending()
         self._reserved = 0.0
-        self._patience = Patience()
+        self._patience = Patience(asker.batch_size)
         self._ready: deque[Task] = deque()  # claimed by this run, not handed to a thread yet
         self._others: list[CacheEntry] = []  # claimed by another run
         self._unstored: list[tuple[CacheEntry, Answer]] = []
@@ -78,7 +78,7 @@ class Run:
         if asker.batch_size > 1:
             missing.sort(key=length_of, reverse=True)
         if self.report.cached:  # the very same service has answered before
-            self._patience.note(True, [], [])
+            self._patience.note(True, 0, [])
         self._pending = deque(missing)
 
     def _look_up(self) -> list[CacheEntry]:
@@ -206,11 +206,11 @@ class Run:
                 return True
         return False
 
-    def _task(self, entries: list[CacheEntry]) -> Task:
+    def _task(self, entries: list[CacheEntry], part: bool = False) -> Task:
         prices = self.limits.prices
         if prices is None or self.limits.max_cost is None:
-            return Task(entries)
-        return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries))
+            return Task(entries, part=part)
+        return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries), part)
 
     def _spent(self) -> float:
         """By this run and by whatever the same command asked before it."""
@@ -224,47 +224,57 @@ class Run:
 
     def _handle(self, pool: WorkerPool, results: list[Result]) -> None:
         arrived: list[tuple[CacheEntry, Answer]] = []
-        in_vain: list[GivenUp] = []
-        refused: list[GivenUp] = []
+        given_up: list[GivenUp] = []
+        in_vain: list[str] = []  # why, of each call
         for result in results:
             self._reserved -= result.task.most
             self.report.retries += result.retries
             if result.answers is not None:
                 self.report.calls += 1
-                for entry, answer in zip(result.task.entries, result.answers, strict=True):
-                    if answer.answered:
-                        arrived.append((entry, answer))
-                    else:
-                        # No text is to blame for a vector that is none.
-                        account = in_vain if isinstance(entry.content, str) else refused
-                        reason = answer.error or "no answer"
-                        account.append(GivenUp(entry.key, entry.label, reason, refused=account is refused))
+                without = self._sort_answers(result, arrived)
+                given_up += without
+                if len(without) == len(result.task.entries) and not without[0].refused:
+                    in_vain.append(without[0].reason)
             elif result.fault is not None:
                 self._fault = self._fault or result.fault
-            elif result.given_up is not None and result.divisible:
-                self._divide(result)
             elif result.given_up is not None:
-                (refused if result.refused else in_vain).extend(
-                    GivenUp(entry.key, entry.label, result.given_up, result.refused) for entry in result.task.entries
-                )
+                if not result.refused:
+                    in_vain.append(result.given_up)
+                if len(result.task.entries) > 1:
+                    self._divide(result.task)
+                else:
+                    (entry,) = result.task.entries
+                    given_up.append(GivenUp(entry.key, entry.label, result.given_up, result.refused))
         self._store(arrived)
         for result in results:
             result.stored.set()
-        self._give_up([*in_vain, *refused])
-        hopeless = self._patience.note(bool(arrived), in_vain, refused)
+        self._give_up(given_up)
+        refused = [entry for entry in given_up if entry.refused]
+        hopeless = self._patience.note(bool(arrived), len(in_vain), refused)
         if hopeless is not None and self._fault is None:
-            last = (in_vain or refused)[-1].reason
+            last = in_vain[-1] if in_vain else refused[-1].reason
             self._fault = FeatureError(
                 f"{self.asker.name}: {hopeless} ({last}); see to that and run the same command again, what was "
                 "answered is kept."
             )
         self._patience.shortest_first(self._pending)
 
-    def _divide(self, result: Result) -> None:
-        """One of several requests in a call is refused: ask them in halves, until it stands alone."""
-        entries = result.task.entries
-        half = len(entries) // 2
-        self._ready.extend([self._task(entries[:half]), self._task(entries[half:])])
+    def _sort_answers(self, result: Result, arrived: list[tuple[CacheEntry, Answer]]) -> list[GivenUp]:
+        """Add the answers of a call to `arrived`; what has none in spite of it."""
+        without = []
+        for entry, answer in zip(result.task.entries, result.answers or [], strict=True):
+            if answer.answered:
+                arrived.append((entry, answer))
+            else:
+                # No text is to blame for a vector that is none.
+                refused = not isinstance(entry.content, str)
+                without.append(GivenUp(entry.key, entry.label, answer.error or "no answer", refused))
+        return without
+
+    def _divide(self, task: Task) -> None:
+        """One of several requests in a call may spoil it: ask them in halves, until it stands alone."""
+        half = len(task.entries) // 2
+        self._ready.extend(self._task(part, part=True) for part in (task.entries[:half], task.entries[half:]))
 
     def _store(self, arrived: list[tuple[CacheEntry, Answer]]) -> None:
         arrived = self._unstored + arrived

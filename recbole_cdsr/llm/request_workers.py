@@ -18,10 +18,25 @@ from recbole_cdsr.llm.response_cache import CacheEntry
 
 @dataclass
 class Task:
-    """The requests of one call, and what it may cost at most."""
+    """The requests of one call.
+
+    Attributes
+    ----------
+    entries : list of CacheEntry
+        What is asked.
+    most : float
+        What it may cost at most.
+    part : bool
+        Whether it is part of a call that failed.
+    """
 
     entries: list[CacheEntry]
     most: float = 0.0
+    part: bool = False
+
+    def attempts(self, limits: RequestLimits) -> int:
+        """Times it is tried: several requests that failed with others once more, for they can be divided again."""
+        return 1 if self.part and len(self.entries) > 1 else limits.max_attempts
 
 
 @dataclass
@@ -30,8 +45,8 @@ class Result:
 
     Attributes
     ----------
-    refused, divisible : bool
-        Whether it is given up because one of its requests will never be answered; whether there are several.
+    refused : bool
+        Whether it is given up because one of its requests will never be answered.
     stored : threading.Event
         To be set when the answers are on the disk: only then does the thread ask the next.
     """
@@ -40,7 +55,6 @@ class Result:
     answers: list[Answer] | None = None
     given_up: str | None = None
     refused: bool = False
-    divisible: bool = False
     fault: BaseException | None = None
     retries: int = 0
     stored: threading.Event = field(default_factory=threading.Event)
@@ -129,16 +143,17 @@ class WorkerPool:
     def _answer(self, result: Result) -> None:
         """Ask until there are answers, a reason to give up, or `stop_asking`."""
         entries = result.task.entries
-        for attempt in range(1, self._limits.max_attempts + 1):
+        most = result.task.attempts(self._limits)
+        for attempt in range(1, most + 1):
             if not self._may_ask():
                 return
             try:
                 answers = self._ask([entry.content for entry in entries])
             except RequestRefusedError as error:
-                result.given_up, result.refused, result.divisible = str(error), True, len(entries) > 1
+                result.given_up, result.refused = str(error), True
                 return
             except RetryLaterError as error:
-                if attempt == self._limits.max_attempts:
+                if attempt == most:
                     result.given_up = f"{error} (tried {attempt} times)" if attempt > 1 else str(error)
                     return
                 result.retries += 1

@@ -123,6 +123,41 @@ def test_a_text_that_is_refused_is_found_in_its_batch(service, path):
         assert cache.content()[0].answers == 22
 
 
+@pytest.mark.parametrize("batch_size", [16, 4096])
+def test_a_text_that_breaks_whatever_call_it_is_in_is_the_only_one_without_a_vector(service, path, batch_size):
+    texts = ["spoils it" + "!" * 90, *(f"text {n}" for n in range(batch_size + 20))]  # the longest comes first
+
+    def behave(received: Received, nth: int) -> Reply:
+        return Reply({}, 500) if texts[0] in received.asked else well_behaved(received, nth)
+
+    service.behave = behave
+    encoder = encoder_of(service, path, batch_size=batch_size, concurrency=1)
+    with pytest.raises(FeatureError, match=rf"1 of {len(texts):,} texts have no vector.*status 500.*'spoils it"):
+        encoder.encode(texts)
+    # Batches all attempts, their parts one, and the text alone all of them.
+    spoilt = [len(received.asked) for received in service.requests if texts[0] in received.asked]
+    halves = [batch_size >> times for times in range(1, batch_size.bit_length() - 1)]
+    assert spoilt == [batch_size] * 3 + halves + [1] * 3
+    before = len(service.requests)
+    with pytest.raises(FeatureError, match="1 of"):
+        encoder.encode(texts)
+    assert [received.asked for received in service.requests[before:]] == [texts[:1]] * 3
+
+
+def test_a_service_that_fails_whatever_it_is_asked_ends_the_run_soon(service, path):
+    service.behave = lambda received, nth: Reply({}, 500)
+    with pytest.raises(FeatureError, match=r"1\d requests in a row were given up \(status 500"):
+        encoder_of(service, path).encode([f"text {n}" for n in range(500)])
+    assert len(service.requests) < 60
+
+
+def test_a_service_whose_vectors_are_none_ends_the_run_soon(service, path):
+    service.behave = lambda received, nth: Reply(embeddings(received.asked, 0))
+    with pytest.raises(FeatureError, match=r"1\d requests in a row were given up \(a vector that is no list"):
+        encoder_of(service, path).encode([f"text {n}" for n in range(500)])
+    assert len(service.requests) < 30
+
+
 def test_too_few_vectors_are_asked_again(service, path):
     def behave(received: Received, nth: int) -> Reply:
         body = embeddings(received.asked)
