@@ -110,12 +110,15 @@ class RetryLaterError(CDSRError):
         Seconds the backend asks to wait; None leaves it to the runner.
     everyone : bool
         Whether other requests had better wait as well.
+    rationed : bool
+        Whether the backend turns away whatever is too much for now, which says nothing of this request.
     """
 
-    def __init__(self, reason: str, after: float | None = None, everyone: bool = False) -> None:
+    def __init__(self, reason: str, after: float | None = None, everyone: bool = False, rationed: bool = False) -> None:
         super().__init__(reason)
         self.after = after
         self.everyone = everyone
+        self.rationed = rationed
 
 
 class RequestRefusedError(CDSRError):

@@ -144,7 +144,13 @@ class OpenAIEndpoint:
             )
         if status in PASSING_FAULTS or status >= 500:
             after = retry_after(error.response.headers)
-            return RetryLaterError(f"status {status} from {self.address}{said}", after, status in (429, 503))
+            return RetryLaterError(
+                f"status {status} from {self.address}{said}",
+                after,
+                everyone=status in (429, 503),
+                # A 503 that does not say when may be a fault like any other.
+                rationed=status == 429 or (status == 503 and after is not None),
+            )
         if is_refusal(detail):
             return WithheldError("withheld by a content filter")
         return RequestRefusedError(f"status {status} from {self.address}{said}")

@@ -142,6 +142,10 @@ def _make(
         written = ask_profiles(settings, dataset, items, histories, user_tokens, asking)
         generator = asking.generator.provenance()
     texts, by = _with_fallback(settings, items, histories, written)
+    lines = [
+        json.dumps({"user": user, "by": who, "text": text}, ensure_ascii=False)
+        for user, who, text in zip(user_tokens, by, texts, strict=True)
+    ]
     made_by = f"LLM {generator['model']} ({settings.profile_style} profiles)"
     if written.report["by_fallback"]:
         made_by += f"; {written.report['by_fallback']} of {len(texts)} users by the {profiles.EXTRACTIVE_PROFILER}"
@@ -149,10 +153,8 @@ def _make(
             f"User profiles: the LLM has none for {written.report['by_fallback']} of {len(texts)} users, who get "
             f"those of the {profiles.EXTRACTIVE_PROFILER}."
         )
-    lines = [
-        json.dumps({"user": user, "by": who, "text": text}, ensure_ascii=False)
-        for user, who, text in zip(user_tokens, by, texts, strict=True)
-    ]
+    if _is_stored(settings, user_tokens, expected, name, lines, written.report):
+        return "reused"
     with KeptVectors(settings.features_dir) as kept:
         matrix = encoded_texts(settings, texts, kept)
         store.save_feature_set(
@@ -174,6 +176,26 @@ def _make(
             texts={TEXTS_SUFFIX: lines},
         )
     return f"made in {time.perf_counter() - started:.0f} s"
+
+
+def _is_stored(
+    settings: FeatureSettings,
+    user_tokens: list[str],
+    expected: dict[str, Any],
+    name: str,
+    lines: list[str],
+    report: dict[str, Any],
+) -> bool:
+    """Whether a sound set of the very same texts and counts is stored: what was open still got no answer again."""
+    if not store.feature_set_exists(settings.features_dir, "profiles", name):
+        return False
+    _, sidecar_path = store.feature_paths(settings.features_dir, "profiles", name)
+    try:
+        found = store.load_feature_set(settings.features_dir, "profiles", name, user_tokens, expected=expected)
+        stored = store.text_path(sidecar_path, TEXTS_SUFFIX).read_bytes()
+    except (FeatureError, OSError):
+        return False
+    return found.provenance.get("answers") == report and stored == "".join(f"{line}\n" for line in lines).encode()
 
 
 def _with_fallback(

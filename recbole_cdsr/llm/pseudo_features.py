@@ -24,6 +24,7 @@ from recbole_cdsr.llm.pseudo_items import NamedPairs, PseudoItems
 from recbole_cdsr.llm.pseudo_llm import expected_llm_pseudo, llm_pseudo_items
 from recbole_cdsr.llm.pseudo_retrieval import RETRIEVAL_GENERATOR, VERSION, retrieve_pseudo_items
 from recbole_cdsr.llm.pseudo_store import load_pseudo_items, save_pseudo_items
+from recbole_cdsr.llm.pseudo_writing import WrittenPseudoItems
 from recbole_cdsr.llm.settings import FeatureSettings
 from recbole_cdsr.llm.spending import spent_together
 from recbole_cdsr.llm.stored_answers import stored_answers, to_ask
@@ -76,8 +77,8 @@ def build_pseudo_items(config: Any, dataset: Any, items: ItemTable | None = None
         with alone:
             if by_llm or not _is_complete(settings, name):  # else made while this one waited
                 started = time.perf_counter()
-                _make(settings, dataset, items, histories, user_tokens, name, expected)
-                word = f"made in {time.perf_counter() - started:.0f} s"
+                if _make(settings, dataset, items, histories, user_tokens, name, expected):
+                    word = f"made in {time.perf_counter() - started:.0f} s"
     pairs, names, vectors, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
     _say(provenance, word, settings, name)
     note_features(settings.dataset_dir, settings.dataset_name, dataset.card, "pseudo", provenance)
@@ -107,11 +108,17 @@ def _make(
     user_tokens: list[str],
     name: str,
     expected: dict[str, Any],
-) -> None:
+) -> bool:
+    """Make and store the set; False where the stored one stays."""
     try:
         with KeptVectors(settings.features_dir) as kept:
             if settings.pseudo_generator == "llm":
-                pairs, names, vectors, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens, kept)
+                written, encoder, made = llm_pseudo_items(settings, dataset, items, histories, user_tokens)
+                if _is_stored(settings, user_tokens, expected, name, written):
+                    return False
+                pairs, names = written.pairs, written.names
+                logging.getLogger().info(f"Pseudo items: encoding {len(names)} different names with {encoder.name} …")
+                vectors = encoder.encode(names, settings.show_progress, kept)
             else:
                 pairs, names, vectors = _retrieved(settings, dataset, items, items.titles(), histories)
                 made = {}
@@ -124,6 +131,25 @@ def _make(
             raise
         # What was given up is asked again by every run, and a run must not fail for it.
         logging.getLogger().warning(f"Pseudo items: some requests are open still. {error}")
+        return False
+    return True
+
+
+def _is_stored(
+    settings: FeatureSettings, user_tokens: list[str], expected: dict[str, Any], name: str, written: WrittenPseudoItems
+) -> bool:
+    """Whether a sound set of the very same names and counts is stored: what was open still got no answer again."""
+    if not store.feature_set_exists(settings.features_dir, "pseudo", name):
+        return False
+    try:
+        pairs, names, _, provenance = load_pseudo_items(settings.features_dir, name, user_tokens, expected)
+    except FeatureError:
+        return False
+    return (
+        provenance.get("answers") == written.report
+        and names == written.names
+        and all(np.array_equal(of, vars(written.pairs)[part]) for part, of in vars(pairs).items())
+    )
 
 
 def stored_pseudo_items(

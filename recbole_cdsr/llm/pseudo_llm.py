@@ -6,16 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from recbole_cdsr.data.sequences import Histories
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.asking import Asking, asking_for, identity, weights_at_hand
+from recbole_cdsr.llm.encoder import TextEncoder
 from recbole_cdsr.llm.history_texts import shown_words
 from recbole_cdsr.llm.item_features import expected_encoder
 from recbole_cdsr.llm.item_table import ItemTable
-from recbole_cdsr.llm.kept_vectors import KeptVectors
-from recbole_cdsr.llm.pseudo_items import NamedPairs
 from recbole_cdsr.llm.pseudo_writing import PseudoLimits, WrittenPseudoItems, write_pseudo_items
 from recbole_cdsr.llm.settings import FeatureSettings
 
@@ -87,9 +84,8 @@ def llm_pseudo_items(
     items: ItemTable,
     histories: Histories,
     user_tokens: Sequence[str],
-    kept: KeptVectors,
-) -> tuple[NamedPairs, list[str], np.ndarray, dict[str, Any]]:
-    """Pairs, names, a vector of each name, and the sidecar's entries about who made them.
+) -> tuple[WrittenPseudoItems, TextEncoder, dict[str, Any]]:
+    """Pairs and names, what the names are to be encoded with, and the sidecar's entries about who made them.
 
     Raises
     ------
@@ -110,19 +106,8 @@ def llm_pseudo_items(
     with asking_for(settings.generator_settings(), "pseudo items") as asking:
         written = ask_pseudo_items(settings, dataset, items, histories, user_tokens, asking)
         generator = asking.generator.provenance()
-    logging.getLogger().info(f"Pseudo items: encoding {len(written.names)} different names with {encoder.name} …")
-    vectors = encoder.encode(written.names, settings.show_progress, kept)
     made_by = f"LLM {generator['model']} ({settings.pseudo_shots} examples)"
-    return (
-        written.pairs,
-        written.names,
-        vectors,
-        {
-            "made_by": made_by,
-            "generator": generator,
-            "answers": written.report,
-        },
-    )
+    return written, encoder, {"made_by": made_by, "generator": generator, "answers": written.report}
 
 
 def _tasks(settings: FeatureSettings) -> tuple[str, ...]:

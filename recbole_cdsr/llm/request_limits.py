@@ -50,7 +50,8 @@ class RequestLimits:
     Attributes
     ----------
     max_attempts : int
-        Times a request is tried before it is given up until the next run.
+        Times a request is tried before it is given up until the next run; those at which a rate limit turned it away
+        while others were answered are not counted.
     first_wait, longest_wait : float
         Seconds before the second attempt, doubled for each further one up to the longest; a random half of it is
         taken off, so that requests that failed together do not come back together.

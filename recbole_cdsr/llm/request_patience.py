@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from recbole_cdsr.llm.response_cache import CacheEntry, GivenUp
+from recbole_cdsr.llm.response_cache import CacheEntry
 
-# So many requests in a row, and none answered in between: it is the service, not the requests.
+# So many calls in a row, and none answered in between: it is the service, not the requests.
 _HOPELESS = 10
 
 
@@ -19,53 +19,74 @@ def length_of(entry: CacheEntry) -> int:
 
 
 class Patience:
-    """Counts what is given up in a row.
+    """Counts what fails in a row.
 
-    A request that was tried in vain says something of the service. One that is refused, such as a prompt that is too
-    long, says something of itself; but where all are refused and nothing was ever answered, the shortest ones are
-    tried, and when these are refused as well, it is not their length.
+    A call that was tried in vain says something of the service, and says it once, however many requests are in it. A
+    request that is refused, such as a prompt that is too long, says something of itself; but where all are refused and
+    nothing was ever answered, the shortest ones are tried, and when these are refused as well, it is not their length.
+
+    Parameters
+    ----------
+    requests : sequence of CacheEntry
+        All that are to be asked.
+    batch_size : int
+        The most of them in one call.
 
     Attributes
     ----------
-    refused : int
-        Requests that were refused while nothing was answered.
+    shortest : set of str
+        Keys of the shortest requests, those that were given up left out.
     """
 
-    def __init__(self) -> None:
-        self._in_vain = 0
-        self.refused = 0
+    def __init__(self, requests: Sequence[CacheEntry], batch_size: int = 1) -> None:
+        # One request that spoils every call it is in fails once for each halving before it stands alone.
+        self._hopeless = _HOPELESS + (batch_size - 1).bit_length()
+        self._in_vain = self._refused = 0
         self._answered = False
-        self._probes: set[str] | None = None
+        self._last_refusal = ""
+        self._judges = True
+        self.shortest = {entry.key for entry in heapq.nsmallest(_HOPELESS, requests, key=length_of)}
 
-    def note(self, answered: bool, in_vain: Sequence[GivenUp], refused: Sequence[GivenUp]) -> str | None:
-        """Take in what came of some requests; a sentence's beginning when the run had better end.
+    @property
+    def in_doubt(self) -> bool:
+        """Whether all was refused so far, and more than a few, so that the shortest have to tell why."""
+        return not self._answered and self._refused >= _HOPELESS and self._judges
+
+    def judge_by(self, keys: Iterable[str]) -> None:
+        """Of the shortest requests other runs ask some: these are the ones that this run asks, if any."""
+        self.shortest = set(keys)
+        self._judges = bool(self.shortest)
+
+    def note(
+        self,
+        answered: bool,
+        in_vain: Sequence[str] = (),
+        refused: Sequence[str] = (),
+        given_up: Iterable[str] = (),
+    ) -> str | None:
+        """Take in what came of some calls; a sentence's beginning when the run had better end.
 
         Parameters
         ----------
         answered
             Whether any request was answered.
         in_vain
-            Given up after all attempts.
+            Why calls failed at every attempt.
         refused
-            That will never be answered.
+            Why requests, or several in one call, will never be answered.
+        given_up
+            Keys of requests that will not be tried again.
         """
         self._answered = self._answered or answered
         self._in_vain = 0 if answered else self._in_vain + len(in_vain)
-        self.refused += len(refused)
-        if self._in_vain >= _HOPELESS:
-            return f"{self._in_vain} requests in a row were given up"
-        if self._probes is not None and not self._answered:
-            self._probes -= {entry.key for entry in refused}
-            if not self._probes:
-                return f"{self.refused} requests were refused and none was answered, not even the shortest ones,"
+        self._refused += len(refused)
+        self._last_refusal = refused[-1] if refused else self._last_refusal
+        self.shortest.difference_update(given_up)
+        if self._in_vain >= self._hopeless and in_vain:
+            return f"{self._in_vain} requests in a row were given up ({in_vain[-1]})"
+        if self.in_doubt and not self.shortest:
+            return (
+                f"{self._refused} requests were refused and none was answered, not even the shortest ones, "
+                f"({self._last_refusal})"
+            )
         return None
-
-    def shortest_first(self, pending: deque[CacheEntry]) -> None:
-        """Move some of the shortest requests to the front when only refusals have come so far; once."""
-        if self._answered or self._probes is not None or self.refused < _HOPELESS or not pending:
-            return
-        probes = sorted(pending, key=length_of)[:_HOPELESS]
-        self._probes = {entry.key for entry in probes}
-        rest = [entry for entry in pending if entry.key not in self._probes]
-        pending.clear()
-        pending.extend([*probes, *rest])

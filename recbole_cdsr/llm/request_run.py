@@ -68,8 +68,8 @@ class Run:
         self._entries = distinct
         self._spending = current_spending()
         self._reserved = 0.0
-        self._patience = Patience()
         self._ready: deque[Task] = deque()  # claimed by this run, not handed to a thread yet
+        self._urgent: deque[Task] = deque()  # likewise, and to be handed out before these
         self._others: list[CacheEntry] = []  # claimed by another run
         self._unstored: list[tuple[CacheEntry, Answer]] = []
         self._fault: BaseException | None = None
@@ -77,8 +77,10 @@ class Run:
         # Long ones first: a local model that has not the memory for them says so at once.
         if asker.batch_size > 1:
             missing.sort(key=length_of, reverse=True)
+        self._patience = Patience(missing, asker.batch_size)
+        self._shortest_are_first = False
         if self.report.cached:  # the very same service has answered before
-            self._patience.note(True, [], [])
+            self._patience.note(True)
         self._pending = deque(missing)
 
     def _look_up(self) -> list[CacheEntry]:
@@ -142,9 +144,9 @@ class Run:
                         self._stop(pool, bool(interrupts))
                 if pool.outstanding:
                     self._handle(pool, pool.results(0.2))
-                elif stopping or not (self._pending or self._ready or self._others):
+                elif stopping or not (self._pending or self._ready or self._urgent or self._others):
                     break
-                elif not (self._pending or self._ready):
+                elif not (self._pending or self._ready or self._urgent):
                     self._look_at_others()
                 bar.update(self.report.cached + self.report.asked - bar.n)
                 with self._noting_faults():
@@ -172,12 +174,16 @@ class Run:
     def _feed(self, pool: WorkerPool) -> None:
         """Hand as much to the threads as they can take, and one more for each."""
         while pool.outstanding < 2 * self.asker.concurrency:
-            if not self._ready and not self._claim():
+            if self._patience.in_doubt and pool.outstanding and not self._urgent:
+                return  # what is on its way tells whether there is any use in asking more
+            if not self._ready and not self._urgent and not self._claim():
                 return
-            task = self._ready[0]
+            queue = self._urgent or self._ready
+            task = queue[0]
             if self.limits.max_cost is not None and self._spent() + self._reserved + task.most > self.limits.max_cost:
                 if not pool.outstanding:
-                    left = sum(len(task.entries) for task in self._ready) + len(self._pending) + len(self._others)
+                    ready = sum(len(task.entries) for task in (*self._urgent, *self._ready))
+                    left = ready + len(self._pending) + len(self._others)
                     own = self.report.cost or 0.0
                     before = "" if self._spent() == own else f" (and {self._spent() - own:.4f} by the steps before)"
                     self._fault = BudgetReachedError(
@@ -186,7 +192,7 @@ class Run:
                         "same command again to spend as much once more, or raise llm_max_cost."
                     )
                 return  # what is on its way may turn out to be cheaper
-            self._ready.popleft()
+            queue.popleft()
             self._reserved += task.most
             pool.submit(task)
 
@@ -195,22 +201,26 @@ class Run:
         size = self.asker.batch_size
         while self._pending:
             chunk = [self._pending.popleft() for _ in range(min(len(self._pending), size * self.asker.concurrency))]
-            mine, others = self.cache.claim([entry.key for entry in chunk], self._outdated)
-            self._others += [self._entries[key] for key in others]
-            answered = {entry.key for entry in chunk}.difference(mine, others)
-            for key, answer in self.cache.get(list(answered)).items():
-                self._take(key, answer)
-            for start in range(0, len(mine), size):
-                self._ready.append(self._task([self._entries[key] for key in mine[start : start + size]]))
+            mine = self._claimed(chunk)
+            self._ready.extend(self._task(mine[start : start + size]) for start in range(0, len(mine), size))
             if mine:
                 return True
         return False
 
-    def _task(self, entries: list[CacheEntry]) -> Task:
+    def _claimed(self, chunk: list[CacheEntry]) -> list[CacheEntry]:
+        """Those of the requests that are this run's to ask now; the others' answers are taken or waited for."""
+        mine, others = self.cache.claim([entry.key for entry in chunk], self._outdated)
+        self._others += [self._entries[key] for key in others]
+        answered = {entry.key for entry in chunk}.difference(mine, others)
+        for key, answer in self.cache.get(list(answered)).items():
+            self._take(key, answer)
+        return [self._entries[key] for key in mine]
+
+    def _task(self, entries: list[CacheEntry], part: bool = False) -> Task:
         prices = self.limits.prices
         if prices is None or self.limits.max_cost is None:
-            return Task(entries)
-        return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries))
+            return Task(entries, part=part)
+        return Task(entries, sum(prices.cost(*self.asker.most_tokens(entry)) for entry in entries), part)
 
     def _spent(self) -> float:
         """By this run and by whatever the same command asked before it."""
@@ -224,47 +234,86 @@ class Run:
 
     def _handle(self, pool: WorkerPool, results: list[Result]) -> None:
         arrived: list[tuple[CacheEntry, Answer]] = []
-        in_vain: list[GivenUp] = []
-        refused: list[GivenUp] = []
+        given_up: list[GivenUp] = []
+        in_vain: list[str] = []  # why, of each call
+        refused: list[str] = []  # likewise, or of each request where only some of a call are refused
         for result in results:
             self._reserved -= result.task.most
             self.report.retries += result.retries
             if result.answers is not None:
                 self.report.calls += 1
-                for entry, answer in zip(result.task.entries, result.answers, strict=True):
-                    if answer.answered:
-                        arrived.append((entry, answer))
-                    else:
-                        # No text is to blame for a vector that is none.
-                        account = in_vain if isinstance(entry.content, str) else refused
-                        reason = answer.error or "no answer"
-                        account.append(GivenUp(entry.key, entry.label, reason, refused=account is refused))
+                without = self._sort_answers(result, arrived)
+                given_up += without
+                refused += [entry.reason for entry in without if entry.refused]
+                if len(without) == len(result.task.entries) and not without[0].refused:
+                    in_vain.append(without[0].reason)
             elif result.fault is not None:
                 self._fault = self._fault or result.fault
-            elif result.given_up is not None and result.divisible:
-                self._divide(result)
             elif result.given_up is not None:
-                (refused if result.refused else in_vain).extend(
-                    GivenUp(entry.key, entry.label, result.given_up, result.refused) for entry in result.task.entries
-                )
+                (refused if result.refused else in_vain).append(result.given_up)
+                if len(result.task.entries) > 1:
+                    self._divide(result.task)
+                else:
+                    (entry,) = result.task.entries
+                    given_up.append(GivenUp(entry.key, entry.label, result.given_up, result.refused))
         self._store(arrived)
         for result in results:
             result.stored.set()
-        self._give_up([*in_vain, *refused])
-        hopeless = self._patience.note(bool(arrived), in_vain, refused)
+        self._give_up(given_up)
+        hopeless = self._patience.note(bool(arrived), in_vain, refused, [entry.key for entry in given_up])
         if hopeless is not None and self._fault is None:
-            last = (in_vain or refused)[-1].reason
             self._fault = FeatureError(
-                f"{self.asker.name}: {hopeless} ({last}); see to that and run the same command again, what was "
-                "answered is kept."
+                f"{self.asker.name}: {hopeless}; see to that and run the same command again, what was answered is kept."
             )
-        self._patience.shortest_first(self._pending)
+        if self._patience.in_doubt and not self._shortest_are_first and self._fault is None:
+            self._shortest_are_first = True
+            with self._noting_faults():
+                self._shortest_first()
 
-    def _divide(self, result: Result) -> None:
-        """One of several requests in a call is refused: ask them in halves, until it stands alone."""
-        entries = result.task.entries
-        half = len(entries) // 2
-        self._ready.extend([self._task(entries[:half]), self._task(entries[half:])])
+    def _sort_answers(self, result: Result, arrived: list[tuple[CacheEntry, Answer]]) -> list[GivenUp]:
+        """Add the answers of a call to `arrived`; what has none in spite of it."""
+        without = []
+        for entry, answer in zip(result.task.entries, result.answers or [], strict=True):
+            if answer.answered:
+                arrived.append((entry, answer))
+            else:
+                # No text is to blame for a vector that is none.
+                refused = not isinstance(entry.content, str)
+                without.append(GivenUp(entry.key, entry.label, answer.error or "no answer", refused))
+        return without
+
+    def _divide(self, task: Task) -> None:
+        """One of several requests in a call may spoil it: ask them in halves, until it stands alone.
+
+        That comes before all that is left, so that it is known early. Where all was refused so far, the shortest
+        requests tell more: each of them is asked alone at once.
+        """
+        shortest = self._patience.shortest if self._patience.in_doubt else ()
+        self._urgent.extend(self._task([entry]) for entry in task.entries if entry.key in shortest)
+        rest = [entry for entry in task.entries if entry.key not in shortest]
+        half = len(rest) // 2
+        self._ready.extendleft(self._task(part, part=True) for part in (rest[half:], rest[:half]) if part)
+
+    def _shortest_first(self) -> None:
+        """Ask the shortest requests at once, each alone; those on their way follow when their call is divided."""
+        shortest = self._patience.shortest
+        tasks = list(self._ready)
+        self._ready.clear()
+        for task in reversed(tasks):
+            if any(entry.key in shortest for entry in task.entries):
+                self._divide(task)
+            else:
+                self._ready.appendleft(task)
+        waiting = sorted(self._pending, key=length_of)
+        own = shortest.difference(entry.key for entry in (*waiting, *self._others))
+        alone: list[CacheEntry] = []
+        while waiting and (wanted := len(shortest) - len(own) - len(alone)):
+            alone += self._claimed(waiting[:wanted])  # of what another run asks the next shortest takes the place
+            del waiting[:wanted]
+        self._urgent.extend(self._task([entry]) for entry in alone)
+        self._patience.judge_by([*own, *(entry.key for entry in alone)])
+        left = {entry.key for entry in waiting}
+        self._pending = deque(entry for entry in self._pending if entry.key in left)
 
     def _store(self, arrived: list[tuple[CacheEntry, Answer]]) -> None:
         arrived = self._unstored + arrived

@@ -13,15 +13,36 @@ from typing import Any
 from recbole_cdsr.errors import FeatureError
 from recbole_cdsr.llm.generator import Answer, RequestRefusedError, RetryLaterError
 from recbole_cdsr.llm.request_limits import RequestLimits
+from recbole_cdsr.llm.request_turns import Turns
 from recbole_cdsr.llm.response_cache import CacheEntry
+
+# At a rate limit a request's waits are doubled so often and no more while others are answered.
+_DOUBLINGS = 3
+# It may be turned away so often for each call at once without its being counted: a bound that bad luck does not reach.
+_TURNED_AWAY = 20
 
 
 @dataclass
 class Task:
-    """The requests of one call, and what it may cost at most."""
+    """The requests of one call.
+
+    Attributes
+    ----------
+    entries : list of CacheEntry
+        What is asked.
+    most : float
+        What it may cost at most.
+    part : bool
+        Whether it is part of a call that failed.
+    """
 
     entries: list[CacheEntry]
     most: float = 0.0
+    part: bool = False
+
+    def attempts(self, limits: RequestLimits) -> int:
+        """Times it is tried: several requests that failed with others once more, for they can be divided again."""
+        return 1 if self.part and len(self.entries) > 1 else limits.max_attempts
 
 
 @dataclass
@@ -30,8 +51,8 @@ class Result:
 
     Attributes
     ----------
-    refused, divisible : bool
-        Whether it is given up because one of its requests will never be answered; whether there are several.
+    refused : bool
+        Whether it is given up because one of its requests will never be answered.
     stored : threading.Event
         To be set when the answers are on the disk: only then does the thread ask the next.
     """
@@ -40,7 +61,6 @@ class Result:
     answers: list[Answer] | None = None
     given_up: str | None = None
     refused: bool = False
-    divisible: bool = False
     fault: BaseException | None = None
     retries: int = 0
     stored: threading.Event = field(default_factory=threading.Event)
@@ -72,7 +92,10 @@ class WorkerPool:
         self._outbox: queue.SimpleQueue[Result] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._random = random.Random()  # of its own: the random draws of training are none of its business
+        self._turns = Turns()
+        self._most_turned_away = _TURNED_AWAY * concurrency
         self._open_at = 0.0  # time.monotonic() before which nobody asks
+        self._spread = 0.0  # seconds over which they come back then
         self.outstanding = 0
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(concurrency)]
         for thread in self._threads:
@@ -118,7 +141,8 @@ class WorkerPool:
         while (task := self._inbox.get()) is not None:
             result = Result(task)
             try:
-                self._answer(result)
+                with self._turns.trying():
+                    self._answer(result)
             except BaseException as error:  # for the thread that started this one to raise
                 result.fault = error
             self._outbox.put(result)
@@ -129,26 +153,39 @@ class WorkerPool:
     def _answer(self, result: Result) -> None:
         """Ask until there are answers, a reason to give up, or `stop_asking`."""
         entries = result.task.entries
-        for attempt in range(1, self._limits.max_attempts + 1):
-            if not self._may_ask():
-                return
+        most = result.task.attempts(self._limits)
+        tries = attempts = 0  # an attempt is a try that counts
+        before = self._turns.answered  # when the last try began
+        while self._may_ask():
+            began = self._turns.answered
             try:
                 answers = self._ask([entry.content for entry in entries])
             except RequestRefusedError as error:
-                result.given_up, result.refused, result.divisible = str(error), True, len(entries) > 1
+                result.given_up, result.refused = str(error), True
                 return
             except RetryLaterError as error:
-                if attempt == self._limits.max_attempts:
-                    result.given_up = f"{error} (tried {attempt} times)" if attempt > 1 else str(error)
+                tries, attempts = tries + 1, attempts + 1
+                ready_at = time.monotonic() + self._wait(error, min(tries, attempts + _DOUBLINGS))
+                if error.rationed and tries <= self._most_turned_away and self._has_a_turn(before, attempts == most):
+                    attempts -= 1
+                if attempts == most and not self._stopped.is_set():
+                    result.given_up = f"{error} (tried {tries} times)" if tries > 1 else str(error)
                     return
+                before = began
                 result.retries += 1
-                if self._stopped.wait(self._wait(error, attempt)):
+                if self._stopped.wait(max(0.0, ready_at - time.monotonic())):
                     return
             else:
                 if len(answers) != len(entries):
                     raise RuntimeError(f"{len(answers)} answers to {len(entries)} requests")
+                if any(answer.answered for answer in answers):
+                    self._turns.note_answer()
                 result.answers = answers
                 return
+
+    def _has_a_turn(self, since: int, last: bool) -> bool:
+        """Whether others are answered; before the last attempt is over, those on their way are waited for."""
+        return self._turns.answered > since or (last and self._turns.another_is_answered(since, self._stopped))
 
     def _wait(self, error: RetryLaterError, attempt: int) -> float:
         limits = self._limits
@@ -159,17 +196,16 @@ class WorkerPool:
             )
         # The exponent is bounded so that a large number of attempts does not overflow.
         backoff = min(limits.longest_wait, limits.first_wait * 2.0 ** min(attempt - 1, 30))
-        wait = backoff * self._random.uniform(0.5, 1.0)
-        if error.after is not None:
-            # Not before it is allowed to, and not all in the same moment.
-            wait = error.after + self._random.uniform(0.0, min(1.0, 0.1 * error.after + limits.first_wait))
+        least = backoff * self._random.uniform(0.5, 1.0) if error.after is None else error.after
+        # Not before it is allowed to, and not all in the same moment.
+        spread = min(1.0, 0.1 * least + limits.first_wait)
         if error.everyone:
-            self._open_at = max(self._open_at, time.monotonic() + (wait if error.after is None else error.after))
-        return wait
+            self._open_at, self._spread = max(self._open_at, time.monotonic() + least), spread
+        return least if error.after is None else least + self._random.uniform(0.0, spread)
 
     def _may_ask(self) -> bool:
         """Wait as long as everyone has to; False when nothing more is asked."""
         while (ahead := self._open_at - time.monotonic()) > 0:
-            if self._stopped.wait(ahead):
+            if self._stopped.wait(ahead + self._random.uniform(0.0, self._spread)):
                 return False
         return not self._stopped.is_set()

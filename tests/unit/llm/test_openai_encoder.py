@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import threading
 
 import numpy as np
 import pytest
@@ -121,6 +122,119 @@ def test_a_text_that_is_refused_is_found_in_its_batch(service, path):
         encoder_of(service, path).encode(TEXTS)
     with ResponseCache(path) as cache:
         assert cache.content()[0].answers == 22
+
+
+def refusing(longer_than: int):
+    """A service that refuses whatever has a text in it that is too long for it."""
+
+    def behave(received: Received, nth: int) -> Reply:
+        if max(map(len, received.asked)) > longer_than:
+            return Reply({"error": {"message": "input too long"}}, 400)
+        return well_behaved(received, nth)
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("count", "arguments"),
+    [
+        (3000, {"batch_size": 128, "concurrency": 16}),
+        (500, {"batch_size": 128, "concurrency": 16}),  # all of them are on their way at once
+        (500, {"batch_size": 128, "concurrency": 1}),
+        (3000, {"batch_size": 1, "concurrency": 16}),
+        (60, {}),
+    ],
+    ids=["many", "one wave", "one at a time", "one in a call", "few"],
+)
+def test_a_service_that_refuses_every_text_is_found_out_in_some_tens_of_calls(service, path, count, arguments):
+    service.behave = refusing(longer_than=0)
+    texts = [f"text {n} " + "x" * (n % 97) for n in range(count)]
+    with pytest.raises(FeatureError, match=r"none was answered, not even the shortest ones, .*input too long"):
+        encoder_of(service, path, **arguments).encode(texts)
+    assert len(service.requests) < 80
+
+
+def test_so_it_is_when_another_run_asks_the_shortest(service, path):
+    service.behave = refusing(longer_than=0)
+    texts = ["x" * n for n in range(1, 501)]
+    encoder = encoder_of(service, path, batch_size=20)
+    with ResponseCache(path) as other:
+        assert len(other.claim([entry.key for entry in encoder._entries(texts[:20])])[0]) == 20
+        with pytest.raises(FeatureError, match="not even the shortest ones"):
+            encoder.encode(texts)
+    assert len(service.requests) < 60
+
+
+@pytest.mark.parametrize("arguments", [{}, {"batch_size": 16, "concurrency": 1}, {"batch_size": 32, "concurrency": 8}])
+def test_texts_that_are_too_long_are_refused_alone_however_many_they_are(service, path, arguments):
+    service.behave = refusing(longer_than=12)
+    texts = ["x" * n for n in range(1, 121)]
+    with pytest.raises(FeatureError, match=r"108 of 120 texts have no vector.*input too long"):
+        encoder_of(service, path, **arguments).encode(texts)
+    with ResponseCache(path) as cache:
+        assert cache.content()[0].answers == 12
+
+
+def test_short_texts_that_take_their_time_are_waited_for(service, path):
+    """Many a long one is refused before a short one is answered."""
+    refused = threading.Semaphore(0)
+
+    def behave(received: Received, nth: int) -> Reply:
+        reply = refusing(longer_than=40)(received, nth)
+        if reply.status == 400:
+            refused.release()
+        elif nth == 1 and len(received.asked) == 40:
+            assert all(refused.acquire(timeout=10) for _ in range(10))
+        return reply
+
+    service.behave = behave
+    with pytest.raises(FeatureError, match=r"40 of 80 texts have no vector.*input too long"):
+        encoder_of(service, path, batch_size=40, concurrency=2).encode(["x" * n for n in range(1, 81)])
+    with ResponseCache(path) as cache:
+        assert cache.content()[0].answers == 40
+
+
+def test_a_text_that_is_refused_is_found_before_the_next_are_sent(service, path):
+    service.behave = refusing(longer_than=60)
+    with pytest.raises(FeatureError, match="1 of 61 texts"):
+        encoder_of(service, path, batch_size=8, concurrency=1).encode(["x" * n for n in range(1, 62)])
+    sizes = [len(received.asked) for received in service.requests]
+    assert sizes[: sizes.index(1)] == [8, 8, 4, 4, 2, 2]  # one call is always handed out beforehand
+
+
+@pytest.mark.parametrize("batch_size", [16, 4096])
+def test_a_text_that_breaks_whatever_call_it_is_in_is_the_only_one_without_a_vector(service, path, batch_size):
+    texts = ["spoils it" + "!" * 90, *(f"text {n}" for n in range(batch_size + 20))]  # the longest comes first
+
+    def behave(received: Received, nth: int) -> Reply:
+        return Reply({}, 500) if texts[0] in received.asked else well_behaved(received, nth)
+
+    service.behave = behave
+    encoder = encoder_of(service, path, batch_size=batch_size, concurrency=1)
+    with pytest.raises(FeatureError, match=rf"1 of {len(texts):,} texts have no vector.*status 500.*'spoils it"):
+        encoder.encode(texts)
+    # Batches all attempts, their parts one, and the text alone all of them.
+    spoilt = [len(received.asked) for received in service.requests if texts[0] in received.asked]
+    halves = [batch_size >> times for times in range(1, batch_size.bit_length() - 1)]
+    assert spoilt == [batch_size] * 3 + halves + [1] * 3
+    before = len(service.requests)
+    with pytest.raises(FeatureError, match="1 of"):
+        encoder.encode(texts)
+    assert [received.asked for received in service.requests[before:]] == [texts[:1]] * 3
+
+
+def test_a_service_that_fails_whatever_it_is_asked_ends_the_run_soon(service, path):
+    service.behave = lambda received, nth: Reply({}, 500)
+    with pytest.raises(FeatureError, match=r"1\d requests in a row were given up \(status 500"):
+        encoder_of(service, path).encode([f"text {n}" for n in range(500)])
+    assert len(service.requests) < 60
+
+
+def test_a_service_whose_vectors_are_none_ends_the_run_soon(service, path):
+    service.behave = lambda received, nth: Reply(embeddings(received.asked, 0))
+    with pytest.raises(FeatureError, match=r"1\d requests in a row were given up \(a vector that is no list"):
+        encoder_of(service, path).encode([f"text {n}" for n in range(500)])
+    assert len(service.requests) < 30
 
 
 def test_too_few_vectors_are_asked_again(service, path):

@@ -17,9 +17,10 @@ from recbole_cdsr.llm import encoder_settings, local_models
 from recbole_cdsr.llm.build import build_llm_features
 from recbole_cdsr.llm.encoder_sources import EncoderNotFoundError
 from recbole_cdsr.llm.pseudo_features import build_pseudo_items
+from recbole_cdsr.llm.response_cache import ResponseCache
 
 from .flat_dataset import FlatDataset
-from .service import Received, Reply, completion
+from .service import Received, Reply, Service, completion
 from .tiny_model import save_tiny_model
 from .written import answering, settings, task_of, toy
 
@@ -179,3 +180,77 @@ def test_a_set_stays_when_asking_again_fails(tmp_path, serve, caplog):
     np.testing.assert_array_equal(first.profiles, second.profiles)
     assert second.provenance["profiles"]["answers"]["kinds"]["truncated"] == 4
     np.testing.assert_array_equal(first.profiles, build_llm_features(keys, toy()).profiles)
+
+
+class TestSomethingIsRefusedForGood:
+    """The service will never answer what one user is asked about; all else it answers."""
+
+    @staticmethod
+    def behave(received: Received, nth: int) -> Reply:
+        too_long = "tool:3" in received.asked
+        return Reply({"error": {"message": "too long"}}, 400) if too_long else answering(received, nth)
+
+    @staticmethod
+    def build(kind: str, keys: dict[str, Any]) -> dict[str, Any]:
+        """Make or find the set; what it says of itself."""
+        if kind == "pseudo":
+            return build_pseudo_items(keys, toy()).provenance
+        return build_llm_features(keys, toy()).provenance["profiles"]
+
+    @staticmethod
+    def files(folder: Path, kind: str) -> dict[str, tuple[int, bytes]]:
+        return {
+            path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in (folder / "features").glob(f"{kind}-*")
+        }
+
+    @pytest.fixture(params=["flat", "hierarchical", "pseudo"])
+    def kind_and_keys(self, request, tmp_path, serve) -> tuple[str, dict[str, Any]]:
+        keys = settings(tmp_path, serve(self.behave))
+        if request.param == "pseudo":
+            return "pseudo", keys
+        return "profiles", keys | {"profile_style": request.param}
+
+    @pytest.fixture
+    def service(self, kind_and_keys, serve) -> Service:
+        """The one that is asked."""
+        service = serve(self.behave)
+        kind_and_keys[1]["llm_base_url"] = service.url
+        return service
+
+    def test_the_stored_set_stays_as_it_is(self, tmp_path, service, kind_and_keys, caplog):
+        kind, keys = kind_and_keys
+        first = self.build(kind, keys)
+        assert first["answers"]["given_up"] > 0
+        stored, asked = self.files(tmp_path, kind), len(service.requests)
+        caplog.clear()
+        with caplog.at_level(logging.INFO):
+            second = self.build(kind, keys)
+        assert len(service.requests) == asked + first["answers"]["given_up"]  # it is asked, and said, all the same
+        assert "requests were given up, and the next run asks them again" in caplog.text
+        assert self.files(tmp_path, kind) == stored
+        assert second == first
+        assert ", reused, " in caplog.text
+        assert "encoding" not in caplog.text
+
+    def test_it_is_made_anew_when_the_service_answers_after_all(self, service, kind_and_keys):
+        kind, keys = kind_and_keys
+        self.build(kind, keys)
+        service.behave = answering
+        assert self.build(kind, keys)["answers"]["given_up"] == 0
+
+    def test_it_is_made_anew_of_answers_that_came_otherwise(self, tmp_path, service, serve, kind_and_keys):
+        kind, keys = kind_and_keys
+        self.build(kind, keys)
+        elsewhere = settings(tmp_path / "elsewhere", serve()) | {"profile_style": keys.get("profile_style")}
+        self.build(kind, elsewhere)
+        with ResponseCache(tmp_path / "features" / "llm_cache.sqlite") as cache:
+            assert cache.take_from(tmp_path / "elsewhere" / "features" / "llm_cache.sqlite") > 0
+        service.close()  # nothing is left to ask
+        assert self.build(kind, keys)["answers"]["given_up"] == 0
+
+    def test_it_is_made_anew_where_it_is_damaged(self, tmp_path, service, kind_and_keys):
+        kind, keys = kind_and_keys
+        first = self.build(kind, keys)
+        (matrix,) = (tmp_path / "features").glob(f"{kind}-*.safetensors")
+        matrix.write_bytes(matrix.read_bytes()[:-8])
+        assert self.build(kind, keys)["matrix_sha256"] == first["matrix_sha256"]
