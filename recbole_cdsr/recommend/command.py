@@ -107,6 +107,7 @@ def run(options: argparse.Namespace) -> int:
     saved = SavedRun.open(named_place(options))
     if options.output is not None:
         saved.check_not_its_own("--output", options.output)
+    kind = format_of(options.format, options.output)
     trained = TrainedRun(saved, saved.config(options.settings))
     domains = _domains(options, trained)
     if options.history or options.histories:
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> int:
     n_history = options.show_history
     if n_history is None:
         n_history = 0 if options.all_users else HISTORY_ITEMS
-    writer = writer_of(format_of(options.format, options.output), ItemNames(trained.data, new_items), n_history)
+    writer = writer_of(kind, ItemNames(trained.data, new_items), n_history)
     card = trained.data.card
     if card is not None and card.synthetic:
         logging.getLogger().warning(f"'{trained.data.dataset_name}' is SYNTHETIC data: none of these users is real.")
@@ -144,7 +145,6 @@ def _check(options: argparse.Namespace) -> None:
             raise ConfigError(f"--output {options.output} is no regular file; leave it out and redirect the output.")
         if not options.output.absolute().parent.is_dir():
             raise ConfigError(f"--output {options.output}: its folder is not there; make it first.")
-        format_of(options.format, options.output)
 
 
 def _domains(options: argparse.Namespace, trained: TrainedRun) -> list[int]:

@@ -96,9 +96,15 @@ def test_a_pretraining_that_nobody_can_validate_is_warned_of_and_makes_a_budget_
 
 
 def test_a_domain_of_short_sequences_cannot_validate_its_pretraining(make_dataset, item_features, run, caplog):
-    dataset = make_dataset(n_users=30, n_per_user=2)
-    settings = SMALL_LLMCDSR | {"item_features_file": str(item_features(dataset)), "epochs": 1}
+    dataset = make_dataset(n_users=30, n_per_user=4)
+    frame = dataset.interactions.sort_values(["user_id", "timestamp"])
+    of_books = frame["item_id"].str.startswith("books")
+    kind = frame["user_id"].str[1:].astype(int) % 3  # of books, of movies, of both
+    kept = frame[(kind == 2) | of_books.eq(kind == 0)].groupby("user_id").head(4)  # of which two are trained on
+    write_atomic(dataset.folder / "tiny.inter", kept, TYPES)
+    settings = SMALL_LLMCDSR | {"item_features_file": str(item_features(dataset)), "epochs": 1, "pseudo_min_names": 1}
     result = run("LLMCDSR", dataset, **settings)
+    assert set(result["notes"]["pre-training"]) == {"books", "movies"}
     assert {of["hit@10"] for of in result["notes"]["pre-training"].values()} == {None}
     assert len(messages(caplog, "cannot be validated (no user has three training items there): it takes all 2")) == 2
 
