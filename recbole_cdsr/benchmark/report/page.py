@@ -29,7 +29,7 @@ from recbole_cdsr.benchmark.report.tables.contents import (
     study_candidates,
 )
 from recbole_cdsr.benchmark.report.tables.table import Figure
-from recbole_cdsr.benchmark.report.wording import metric_name, spread_text
+from recbole_cdsr.benchmark.report.wording import listed, metric_name, spread_text
 
 
 def page(analysis: Analysis, title: str) -> str:
@@ -144,7 +144,7 @@ def _in_short(analysis: Analysis, dataset: DatasetAnalysis, comparison: Comparis
     for mark, word in ((BETTER, "better"), (WORSE, "worse")):
         marked = comparison.tests[comparison.tests["mark"] == mark]
         for label, rows in marked.groupby("label", sort=False):
-            found.append(f"{label} is significantly {word} in {', '.join(rows['domain'])}.")
+            found.append(f"{label} is significantly {word} in {listed(rows['domain'].tolist())}.")
     if (comparison.tests["mark"] == "").all():
         found.append("No difference from it supports a claim.")
     if comparison.no_claim:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from recbole_cdsr.benchmark.analysis import DatasetAnalysis
@@ -82,3 +84,9 @@ def budget_note(dataset: DatasetAnalysis, label: str) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 test`, `2 tests`."""
     return f"{number} {noun}{'s' if number != 1 else ''}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
