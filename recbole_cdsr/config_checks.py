@@ -316,11 +316,11 @@ def check_fields_have_own_names(final: Mapping[str, Any], settings: Mapping[str,
     """Refuse names under which one field would overwrite another."""
     if (pair := fields_of_one_name(final)) is None:
         return
-    first, second = pair
-    keys = [key for key in dict.fromkeys(f"{first} + {second}".split(" + ")) if key in final]
+    keys = [key for key in dict.fromkeys([*pair[0], *pair[1]]) if key in final]
     origins = {key: as_origin(settings[key].origin) if key in settings else "from the defaults" for key in keys}
     told = " and ".join(f"{key} is {final[key]!r} {origins[key]}" for key in keys)
-    raise ConfigError(f"{told}, which makes one field of {first} and {second}; give each a name of its own.")
+    fields = " and ".join(" + ".join(field) for field in pair)
+    raise ConfigError(f"{told}, which makes one field of {fields}; give each a name of its own.")
 
 
 def check_model_reads_no_pickle(model: str, final: Mapping[str, Any]) -> None:

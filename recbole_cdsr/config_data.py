@@ -30,7 +30,7 @@ ROW_ID = "row_id"
 TARGET_DOMAIN = "target_domain"
 
 
-def fields_of_one_name(final: Mapping[str, Any]) -> tuple[str, str] | None:
+def fields_of_one_name(final: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """The keys of two fields that would overwrite each other because they have the same name, if there are any.
 
     Parameters
@@ -40,17 +40,16 @@ def fields_of_one_name(final: Mapping[str, Any]) -> tuple[str, str] | None:
 
     Returns
     -------
-    tuple[str, str] or None
-        A field that is made of several keys is told as their sum, ``ITEM_ID_FIELD + LIST_SUFFIX``; one that has no key
-        by its name.
+    pair of tuple[str, ...], or None
+        A field's name is put together from the values of its keys, ``("ITEM_ID_FIELD", "LIST_SUFFIX")``; one that no
+        key names has its name there.
     """
-    keys_by_name = {name: name for name in (ROW_ID, TARGET_DOMAIN)}
+    keys_by_name: dict[str, tuple[str, ...]] = {name: (name,) for name in (ROW_ID, TARGET_DOMAIN)}
     for keys in _FIELDS:
         name = "".join(final[key] for key in keys)
-        told = " + ".join(keys)
         if name in keys_by_name:
-            return keys_by_name[name], told
-        keys_by_name[name] = told
+            return keys_by_name[name], keys
+        keys_by_name[name] = keys
     return None
 
 
