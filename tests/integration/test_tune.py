@@ -17,6 +17,7 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.exceptions import StorageInternalError
 from optuna.trial import TrialState
 from sqlalchemy.exc import OperationalError
 
@@ -110,7 +111,7 @@ def catch(process, output, least=1):
         if not database.is_file() or not list(Path(output).glob("trials/*/last.pth")):
             continue
         process.send(signal.SIGSTOP)
-        with suppress(OperationalError):
+        with suppress(OperationalError, StorageInternalError):  # Optuna's, where the lock is met at the end of a read
             for trial in [] if is_locked(database) else study_in(output).get_trials(states=(TrialState.RUNNING,)):
                 reached = epoch_of(f"{output}/trials/{trial.number}")
                 own = trial.user_attrs.get(accounts.PROCESS, {}).get("pid") == process.pid
